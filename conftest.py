@@ -1,0 +1,23 @@
+"""Fails a test that leaves a process of its own behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def no_process_left() -> Iterator[None]:
+    """Compare our children before and after a test; name and end what a test has left."""
+    me = psutil.Process(os.getpid())
+    before = {child.pid for child in me.children(recursive=True)}
+    yield
+    left = [child for child in me.children(recursive=True) if child.pid not in before]
+    alive = [child for child in left if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    names = [f"{child.pid} {' '.join(child.cmdline())[:80]}" for child in alive]
+    for child in alive:
+        child.kill()
+    assert not names, f"processes left behind: {names}"

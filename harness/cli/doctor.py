@@ -1,0 +1,58 @@
+"""``crashcart doctor``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from harness.cli.options import as_json, without
+from harness.plan import Cell, plan
+from harness.probes.machine import capabilities, describe, read_environment
+from harness.supervise.cookie import find_survivors
+from scenarios.registry import all_scenarios
+
+
+@click.command("doctor", short_help="What this machine can do.")
+@without
+@as_json
+def command(without: tuple[str, ...], as_json: bool) -> int:  # noqa: FBT001 - a flag
+    """Say what this machine can do: kernel, sources of exit statuses, stack tools, GPUs, versions of every stack.
+
+    Then which cells can run here and, for each other one, why not; and processes that a crashcart which was killed
+    has left behind.
+    """
+    taken = frozenset(without)
+    environment = read_environment(taken)
+    machine = describe(environment)
+    able = capabilities(taken)
+    cells = plan(all_scenarios(), environment)
+    survivors = [{"pid": one.key.pid, "title": one.title} for one in find_survivors()]
+    if as_json:
+        blocked = {cell.id: cell.untestable for cell in cells}
+        document = {"machine": machine, "capabilities": able, "cells": blocked, "survivors": survivors}
+        click.echo(json.dumps(document))
+        return 0
+    for name, value in machine.items():
+        click.echo(f"{name:14} {_text(value)}")
+    click.echo("capabilities")
+    for name, state in able.items():
+        click.echo(f"  {name:14} {state}")
+    _print_cells(cells)
+    for survivor in survivors:
+        click.echo(f"left by a crashcart that is gone: pid {survivor['pid']} {survivor['title']}")
+    return 0
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items()) or "none"
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+
+
+def _print_cells(cells: list[Cell]) -> None:
+    runnable = [cell for cell in cells if cell.untestable is None]
+    click.echo(f"cells          {len(runnable)} of {len(cells)} can run here")
+    for cell in cells:
+        if cell.untestable is not None:
+            click.echo(f"  {cell.id}: {cell.untestable}")

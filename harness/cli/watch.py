@@ -1,0 +1,65 @@
+"""``crashcart watch``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from harness.cli.options import without
+from harness.roles import role
+from harness.watch import NOT_FOUND, CommandNotFoundError, Watched, WatchRequest, watch
+
+
+@click.command(
+    "watch",
+    short_help="Supervise any command.",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.option("--timeout", "timeout_s", type=click.FloatRange(0, min_open=True), metavar="S", help="End it after S s.")
+@click.option("--findings", "by_findings", is_flag=True, help="Exit with 0 if there were no findings, otherwise 1.")
+@click.option("--out", type=click.Path(path_type=Path), help="The run directory itself; default runs/<time>-<id>.")
+@without
+@click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
+def command(
+    timeout_s: float | None,
+    by_findings: bool,  # noqa: FBT001 - a flag
+    out: Path | None,
+    without: tuple[str, ...],
+    argv: tuple[str, ...],
+) -> int:
+    r"""Supervise any command: every descendant with its exit status, what outlived it, what it left behind.
+
+    The command keeps the terminal and its streams; crashcart writes to stderr, and only before and after. The exit
+    code is the command's own: 128+n for a signal, 124 when --timeout ended it, 127 if it does not exist, 130 for
+    Ctrl-C. Processes that outlive the command are named and left alone.
+
+    \b
+    Examples:
+      crashcart watch -- python train.py
+      crashcart watch --timeout 600 --findings -- pytest tests/gpu
+    """
+    try:
+        watched = watch(WatchRequest(argv=argv, out=out, timeout_s=timeout_s, without=frozenset(without)))
+    except CommandNotFoundError as error:
+        click.echo(f"crashcart: {error.one_line()}", err=True)
+        return NOT_FOUND
+    _report(watched)
+    return int(bool(watched.row.findings)) if by_findings else watched.code
+
+
+def _report(watched: Watched) -> None:
+    processes = watched.attempt.processes
+    known = sum(bool(process.status and process.status.known) for process in processes)
+    alive = [process for process in processes if process.died_ns is None]
+    click.echo(
+        f"crashcart: {len(processes)} processes, {known} exit statuses known, {len(watched.row.findings)} findings; "
+        f"record in {watched.directory}",
+        file=sys.stderr,
+    )
+    for finding in watched.row.findings:
+        what = ", ".join(f"{key} {value}" for key, value in finding.items() if key != "finding")
+        click.echo(f"  {finding['finding']}: {what}", err=True)
+    for process in alive:
+        click.echo(f"  still running: pid {process.key.pid} {role(process.name)} {process.name}", err=True)

@@ -1,0 +1,236 @@
+"""From a recorded attempt to a verdict, findings and a result row. Pure: old records can be judged again."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from harness.attempt import Attempt, Judgement, Process
+from harness.outcome import Kind, Rate, Verdict, VerdictName, merge, reproduction_rate
+from harness.plan import Cell
+from harness.record import RunRecord
+from harness.roles import role
+
+SIGNATURE_ALGORITHM: Final = 1
+"""Version of `normalise`; signatures of different versions are not compared."""
+ROW_SCHEMA: Final = 1
+ORPHAN_S: Final = 1.0
+"""A process that outlives its birth parent by this long, in seconds, is a finding; shorter is an orderly end."""
+CRASHES: Final = frozenset({"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGSYS"})
+
+WATCH: Final = "watch"
+"""The scenario of watched commands: they cannot know a nonce, and their exit status stands in for it."""
+
+Oracle = Callable[[Attempt], Judgement]
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A result row, schema 1 (design.md, section 3)."""
+
+    schema: int = ROW_SCHEMA
+    run: str
+    scenario: str
+    cell: str
+    params: dict[str, str]
+    effective: dict[str, Any]
+    kind: Kind
+    control_of: str | None
+    expected: VerdictName | None
+    verdict: VerdictName
+    as_expected: bool | None
+    signature: str | None
+    reasons: tuple[str, ...]
+    attempts: int
+    reproduced: int
+    rate: Rate | None
+    processes: dict[str, Any]
+    findings: tuple[dict[str, Any], ...]
+    gpu: dict[str, Any]
+    throughput: dict[str, Any] | None
+    wall_s: float
+    evidence: str
+
+
+def normalise(text: str) -> str:
+    """Return a message without what differs from run to run: addresses, pids, ports, ids, counts, paths."""
+    text = re.sub(r"0x[0-9a-fA-F]+", "<addr>", text)
+    text = re.sub(r"\b[0-9a-f]{8,}(-[0-9a-f]{4,})*\b", "<id>", text)
+    text = re.sub(r"(/[\w.+-]+){2,}", "<path>", text)
+    text = re.sub(r"\d+", "<n>", text)
+    return " ".join(text.split())[:160]
+
+
+def judge_attempt(cell: Cell, attempt: Attempt, oracle: Oracle | None) -> Judgement:
+    """Return the verdict of one attempt; the rules that hold for every scenario stand here, once."""
+    if attempt.skipped is not None:
+        return Judgement(verdict=attempt.skipped)
+    if oracle is None:
+        reason = f"scenario {cell.scenario!r} is not known to this crashcart"
+        return Judgement(verdict=Verdict(name=VerdictName.NO_VERDICT, reasons=(reason,)))
+    if attempt.end == "harness_error":
+        return Judgement(verdict=Verdict(name=VerdictName.NO_VERDICT, reasons=(attempt.detail or "harness error",)))
+    try:
+        judgement = oracle(attempt)
+    except Exception as error:  # noqa: BLE001 - whatever an oracle raises, the run goes on and the row says so
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"the oracle crashed: {type(error).__name__}: {error} ({where.name}:{where.lineno})"
+        return Judgement(verdict=Verdict(name=VerdictName.NO_VERDICT, reasons=(reason,)))
+    return dataclasses.replace(judgement, verdict=_overrule(cell, attempt, judgement))
+
+
+def _overrule(cell: Cell, attempt: Attempt, judgement: Judgement) -> Verdict:
+    verdict = judgement.verdict
+    differing = [
+        f"{axis}={cell.params[axis]} was asked for, in effect was {value}"
+        for axis, value in judgement.effective.items()
+        if cell.params.get(axis, value) not in {value, "installed"}
+    ]
+    if differing:
+        return Verdict(name=VerdictName.UNTESTABLE, signature=verdict.signature, reasons=tuple(differing))
+    if verdict.name is VerdictName.REPRODUCED:
+        return verdict
+    if attempt.end is None:
+        reason = "the record stops before the end of the attempt; judged as far as it can be read"
+        return Verdict(name=VerdictName.NO_VERDICT, reasons=(reason, *verdict.reasons))
+    if attempt.end == "interrupted":
+        return Verdict(name=VerdictName.NO_VERDICT, reasons=("interrupted", *verdict.reasons))
+    if cell.scenario != WATCH and not attempt.nonce and verdict.name in {VerdictName.ABSENT, VerdictName.UNTESTABLE}:
+        return _no_nonce(attempt, verdict)
+    return verdict
+
+
+def _no_nonce(attempt: Attempt, verdict: Verdict) -> Verdict:
+    """Without the end-of-run nonce nothing is ever absent."""
+    root = attempt.processes[0] if attempt.processes else None
+    how = root.status.describe() if root is not None and root.status is not None else "no exit seen"
+    reason = f"the program did not say its nonce (ended by {attempt.end}; {how})"
+    signature = f"no nonce:{how if attempt.end == 'exited' else attempt.end}"
+    return Verdict(name=VerdictName.OTHER_FAILURE, signature=signature, reasons=(reason, *verdict.reasons))
+
+
+def findings(attempt: Attempt) -> list[dict[str, Any]]:
+    """Return the typed observations that hold whatever the scenario is about."""
+    found: list[dict[str, Any]] = []
+    for process in attempt.processes:
+        who = {"pid": process.key.pid, "name": process.name, "role": role(process.name)}
+        if process.died_ns is not None and not process.ended_by and process.status is not None:
+            if not process.status.known:
+                found.append({"finding": "status_unknown", **who})
+            elif process.status.signal in CRASHES:
+                found.append({"finding": "signal_death", **who, "signal": process.status.signal})
+        if process.orphaned_s >= ORPHAN_S:
+            found.append({"finding": "orphan", **who, "seconds": round(process.orphaned_s, 1)})
+    found += [
+        {"finding": {"shm": "shm_leak", "socket": "socket_left", "process": "left_behind"}.get(left.what, left.what)}
+        | {"name": left.name, "bytes": left.bytes, "pid": left.key.pid if left.key else None}
+        for left in attempt.leftovers
+    ]
+    found += [
+        {"finding": "hang", "class": doubt.suspicion, "proved": doubt.proved, "reasons": list(doubt.reasons)}
+        for doubt in attempt.suspicions
+        if doubt.suspicion not in {"survivors", "deadline"}
+    ]
+    return found
+
+
+def process_summary(attempt: Attempt) -> dict[str, Any]:
+    """Return the row's account of processes; deaths by our own stop ladder are not listed."""
+    return {
+        "seen": len(attempt.processes),
+        "status_known": sum(bool(process.status and process.status.known) for process in attempt.processes),
+        "signal_deaths": [_death(process) for process in attempt.processes if _died_of_signal(process)],
+        "orphans": [
+            {"pid": p.key.pid, "name": p.name, "role": role(p.name), "seconds": round(p.orphaned_s, 1)}
+            for p in attempt.processes
+            if p.orphaned_s >= ORPHAN_S
+        ],
+        "left_behind": [
+            {"what": left.what, "name": left.name, "bytes": left.bytes, "reclaimed": left.reclaimed}
+            for left in attempt.leftovers
+        ],
+    }
+
+
+def _died_of_signal(process: Process) -> bool:
+    return process.status is not None and process.status.signal is not None and not process.ended_by.startswith("stop:")
+
+
+def _death(process: Process) -> dict[str, Any]:
+    status = process.status
+    return {
+        "pid": process.key.pid,
+        "name": process.name,
+        "role": role(process.name),
+        "signal": status.signal if status else None,
+        "status_source": status.source.value if status else None,
+        "by": process.ended_by,
+    }
+
+
+def judge_cell(run: RunRecord, cell: Cell, oracle: Oracle | None) -> Row:
+    """Return the row of a cell from its recorded attempts; a cell that never ran keeps its row."""
+    attempts = run.attempts.get(cell.id, ())
+    judged = [(attempt, judge_attempt(cell, attempt, oracle)) for attempt in attempts]
+    if not judged:
+        reason = "interrupted before it was started" if run.interrupted else "never started: the run ended before it"
+        verdict = Verdict(name=VerdictName.NO_VERDICT, reasons=(reason,))
+        return _row(run, cell, verdict, None, None, [])
+    verdict = merge([judgement.verdict for _, judgement in judged])
+    attempt, judgement = next(pair for pair in judged if pair[1].verdict == verdict)
+    return _row(run, cell, verdict, attempt, judgement, judged)
+
+
+def _row(  # noqa: PLR0913, PLR0917 - every part of a row comes from another place
+    run: RunRecord,
+    cell: Cell,
+    verdict: Verdict,
+    attempt: Attempt | None,
+    judgement: Judgement | None,
+    judged: Sequence[tuple[Attempt, Judgement]],
+) -> Row:
+    verdicts = [one.verdict for _, one in judged]
+    folder = f"cells/{cell.folder}/{attempt.attempt}" if attempt is not None and attempt.skipped is None else ""
+    return Row(
+        run=run.manifest.run,
+        scenario=cell.scenario,
+        cell=cell.id,
+        params=cell.params,
+        effective=(dict(attempt.effective) if attempt else {})
+        | (dict(judgement.effective) if judgement else {})
+        | {"patches": list(judgement.patches) if judgement else []},
+        kind=cell.kind,
+        control_of=cell.control_of,
+        expected=cell.expected,
+        verdict=verdict.name,
+        as_expected=as_expected(cell, verdict),
+        signature=verdict.signature,
+        reasons=verdict.reasons,
+        attempts=len(judged),
+        reproduced=sum(one.name is VerdictName.REPRODUCED for one in verdicts),
+        rate=reproduction_rate(verdicts),
+        processes=process_summary(attempt) if attempt else _NO_PROCESSES,
+        findings=tuple(findings(attempt)) if attempt else (),
+        gpu={"held_mib": None, "holders": []},
+        throughput=dict(judgement.throughput) if judgement and judgement.throughput else None,
+        wall_s=round(sum(one.wall_s for one, _ in judged), 2),
+        evidence=folder,
+    )
+
+
+_NO_PROCESSES: Final[dict[str, Any]] = {
+    "seen": 0, "status_known": 0, "signal_deaths": [], "orphans": [], "left_behind": [],
+}  # fmt: skip
+
+
+def as_expected(cell: Cell, verdict: Verdict) -> bool | None:
+    """Compare a verdict with the declared one; ``None`` where untestable or nothing was declared."""
+    if cell.expected is None or verdict.name is VerdictName.UNTESTABLE:
+        return None
+    if verdict.name is not cell.expected:
+        return False
+    return cell.expected_signature is None or cell.expected_signature in (verdict.signature or "")

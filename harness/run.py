@@ -1,0 +1,313 @@
+"""Composes the stages (plan, gate, supervise, record, judge) and is the one entry of all clients."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from harness import __version__
+from harness.child import PARAMS
+from harness.environments import cache_folder, effective_version, overlay, path_with
+from harness.errors import EnvironmentBuildError, ExitCode, RecordingError, UsageError
+from harness.events import AttemptEnded, AttemptSkipped, EffectiveSeen, GateChecked, RunEnded, RunStarted
+from harness.judge import Oracle, Row, judge_cell
+from harness.outcome import Verdict, VerdictName
+from harness.plan import Cell, plan
+from harness.probes.machine import capabilities, describe, read_environment
+from harness.record import Manifest, Recorder, RunRecord, Sink, link_latest, new_run_id, read_run, write_results
+from harness.spec import Environment, Launch, Scenario
+from harness.supervise.cookie import find_survivors
+from harness.supervise.loop import Command, Interrupts, Status, supervise
+
+RAY_LOGS_MIB: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the user asked for."""
+
+    scenarios: tuple[Scenario, ...]
+    selection: Mapping[str, tuple[str, ...]]
+    suite: str | None = None
+    repeat: int = 1
+    until_reproduced: int | None = None
+    """Repeat each cell until it is reproduced, at most so many times."""
+    out: Path | None = None
+    without: frozenset[str] = frozenset()
+    argv: tuple[str, ...] = ()
+
+
+class Watcher:
+    """What a client wants to be told while a run goes on; every method may be left as it is."""
+
+    def planned(self, directory: Path, cells: Sequence[Cell]) -> None:
+        """The run directory exists and these cells will be run."""
+
+    def started(self, cell: Cell, attempt: int, expected_s: float) -> None:
+        """An attempt begins."""
+
+    def running(self, status: Status) -> None:
+        """The attempt goes on; called a few times a second."""
+
+    def preparing(self, what: str) -> None:
+        """Something slow is done before an attempt, such as an installation."""
+
+    def judged(self, row: Row) -> None:
+        """A cell has its row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a run came to."""
+
+    directory: Path
+    rows: tuple[Row, ...]
+    interrupted: bool
+    exit_code: ExitCode
+
+
+def run(request: Request, watcher: Watcher | None = None) -> Result:
+    """Run the requested cells and return their rows; everything is on disk then.
+
+    Raises:
+        UsageError: If the request cannot be planned or the output directory cannot be used.
+        RecordingError: If the run directory cannot even be created.
+    """
+    watcher = watcher or Watcher()
+    environment = read_environment(request.without)
+    cells = plan(request.scenarios, environment, suite=request.suite, selection=request.selection)
+    name = new_run_id()
+    directory = request.out or Path("runs") / name
+    manifest = Manifest(
+        run=name,
+        created=name.partition("-")[0],
+        crashcart=__version__,
+        argv=request.argv,
+        cells=tuple(cells),
+        repeat=request.until_reproduced or request.repeat,
+        environment=describe(environment),
+        capabilities=dict(capabilities(request.without)),
+    )
+    recorder = Recorder(directory.absolute(), manifest)
+    if request.out is None:
+        link_latest(directory)
+    watcher.planned(directory, cells)
+    with Interrupts() as interrupts:
+        session = _Session(request, environment, recorder, watcher, interrupts)
+        rows = session.run_cells(cells)
+    return Result(
+        directory=directory,
+        rows=tuple(rows),
+        interrupted=interrupts.count > 0,
+        exit_code=ExitCode.INTERRUPTED if interrupts.count else exit_code(rows, cells),
+    )
+
+
+def exit_code(rows: Sequence[Row], cells: Sequence[Cell]) -> ExitCode:
+    """Return the exit code by contract: 1 before 2 before 0."""
+    needed = {cell.id for cell in cells if cell.needed}
+    conclusive = {VerdictName.REPRODUCED, VerdictName.ABSENT, VerdictName.OTHER_FAILURE}
+    if any(row.as_expected is False and row.verdict in conclusive for row in rows):
+        return ExitCode.UNEXPECTED
+    if any(row.verdict is VerdictName.NO_VERDICT for row in rows):
+        return ExitCode.NO_VERDICT
+    if any(row.verdict is VerdictName.UNTESTABLE and row.cell in needed for row in rows):
+        return ExitCode.NO_VERDICT
+    return ExitCode.OK
+
+
+def judge_run(directory: Path, scenarios: Sequence[Scenario]) -> tuple[RunRecord, list[Row]]:
+    """Judge a stored run again and replace its results.
+
+    Raises:
+        RecordError: If it cannot be read.
+        RecordingError: If the results cannot be written.
+    """
+    record = read_run(directory)
+    oracles = {scenario.name: scenario.oracle for scenario in scenarios}
+    rows = [judge_cell(record, cell, oracles.get(cell.scenario)) for cell in record.manifest.cells]
+    try:
+        write_results(directory, list(rows))
+    except OSError as error:
+        msg = f"cannot write the results in {directory}: {error.strerror}"
+        raise RecordingError(msg) from error
+    return record, rows
+
+
+class _Session:
+    """One run in progress."""
+
+    def __init__(
+        self,
+        request: Request,
+        environment: Environment,
+        recorder: Recorder,
+        watcher: Watcher,
+        interrupts: Interrupts,
+    ) -> None:
+        self.request = request
+        self.environment = environment
+        self.recorder = recorder
+        self.watcher = watcher
+        self.interrupts = interrupts
+        self.scenarios = {scenario.name: scenario for scenario in request.scenarios}
+        self.full: str | None = None
+        """Why nothing can be recorded any more, once that has happened."""
+
+    def run_cells(self, cells: Sequence[Cell]) -> list[Row]:
+        self._guard(lambda: self.recorder.write(RunStarted(run=self.recorder.directory.name)))
+        rows = [self._run_cell(cell) for cell in cells]
+        self._guard(lambda: self.recorder.write(RunEnded(interrupted=self.interrupts.count > 0)))
+        self.recorder.close()
+        return rows
+
+    def _run_cell(self, cell: Cell) -> Row:
+        limit = self.request.until_reproduced or self.request.repeat
+        for number in range(1, limit + 1):
+            if self.interrupts.count or self.full is not None:
+                break
+            self._attempt(cell, number)
+            if self.request.until_reproduced and self._judge(cell).verdict is VerdictName.REPRODUCED:
+                break
+        row = self._judge(cell)
+        self._guard(lambda: self.recorder.write_row(row))
+        self.watcher.judged(row)
+        return row
+
+    def _judge(self, cell: Cell) -> Row:
+        record = read_run(self.recorder.directory)
+        if self.interrupts.count:
+            record = _as_interrupted(record)
+        row = judge_cell(record, cell, self._oracle(cell))
+        if self.full is not None:
+            verdict = Verdict(name=VerdictName.NO_VERDICT, reasons=(self.full, *row.reasons))
+            row = msgspec.structs.replace(
+                row, verdict=verdict.name, reasons=verdict.reasons, as_expected=None if cell.expected is None else False
+            )
+        return row
+
+    def _oracle(self, cell: Cell) -> Oracle:
+        return self.scenarios[cell.scenario].oracle
+
+    def _guard(self, write: Callable[[], None]) -> None:
+        """Do something that records; a full disk ends the recording, not crashcart."""
+        if self.full is None:
+            try:
+                write()
+            except RecordingError as error:
+                self.full = str(error)
+
+    def _attempt(self, cell: Cell, number: int) -> None:
+        sink = self.recorder.sink(cell.id, number)
+        launch = self.scenarios[cell.scenario].launch(cell.params, self.environment)
+        self.watcher.started(cell, number, launch.expected_s)
+        self._guard(lambda: self._attempt_recorded(cell, number, launch, sink))
+
+    def _attempt_recorded(self, cell: Cell, number: int, launch: Launch, sink: Sink) -> None:
+        if cell.untestable is not None:
+            sink(AttemptSkipped(verdict=VerdictName.UNTESTABLE, reason=cell.untestable))
+            return
+        survivors = find_survivors()
+        notes = tuple(f"left by a crashcart that is gone: {one.key.pid} {one.title}" for one in survivors)
+        sink(GateChecked(moment="before", clean=not survivors, notes=notes))
+        if survivors:
+            reason = f"the machine is not clean: {'; '.join(notes)}; end them, for example with `kill`, and run again"
+            sink(AttemptSkipped(verdict=VerdictName.NO_VERDICT, reason=reason))
+            return
+        try:
+            paths = self._overlays(launch)
+        except EnvironmentBuildError as error:
+            sink(AttemptSkipped(verdict=VerdictName.UNTESTABLE, reason=str(error)))
+            return
+        facts = {name: effective_version(name, path) for name, path in paths.items()}
+        if facts:
+            sink(EffectiveSeen(facts=facts))
+        folder = self.recorder.attempt_folder(cell, number)
+        scratch = Path(tempfile.mkdtemp(prefix="cc-", dir="/tmp"))
+        try:
+            self._supervise(cell, launch, paths, folder, scratch, sink)
+        finally:
+            _keep_ray_logs(scratch, folder)
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _overlays(self, launch: Launch) -> dict[str, Path]:
+        paths = {}
+        for package, version in launch.overlays.items():
+            if version != "installed":
+                self.watcher.preparing(f"{package} {version}")
+                paths[package] = overlay(package, version)
+        return paths
+
+    def _supervise(  # noqa: PLR0913, PLR0917 - the parts of one attempt
+        self, cell: Cell, launch: Launch, paths: Mapping[str, Path], folder: Path, scratch: Path, sink: Sink
+    ) -> None:
+        env = {
+            "PYTHONPATH": path_with(paths, os.pathsep.join([_project(), os.environ.get("PYTHONPATH", "")]).rstrip(":")),
+            "CRASHCART_CACHE": str(cache_folder()),
+            "TMPDIR": str(scratch),
+            **launch.env,
+            PARAMS: msgspec.json.encode(cell.params).decode(),
+        }
+        command = Command(
+            argv=(sys.executable, "-m", launch.module),
+            env=env,
+            folder=folder,
+            scratch=scratch,
+            nonce=secrets.token_hex(8),
+            deadline_s=launch.deadline_s,
+            faults=launch.faults,
+            without=self.request.without,
+        )
+        try:
+            supervise(command, sink, self.interrupts, self.watcher.running)
+        except RecordingError:
+            raise
+        except OSError as error:
+            sink(AttemptEnded(end="harness_error", wall_s=0.0, detail=f"{type(error).__name__}: {error}"))
+
+
+def _project() -> str:
+    """Return the folder from which the child programs are imported."""
+    return str(Path(__file__).resolve().parent.parent)
+
+
+def _as_interrupted(record: RunRecord) -> RunRecord:
+    return RunRecord(
+        directory=record.directory,
+        manifest=record.manifest,
+        attempts=record.attempts,
+        ended=record.ended,
+        interrupted=True,
+        unreadable_lines=record.unreadable_lines,
+    )
+
+
+def _keep_ray_logs(scratch: Path, folder: Path) -> None:
+    """Copy the logs of a Ray session into the evidence, as far as they are not excessive."""
+    for logs in scratch.glob("**/session_2*/logs"):
+        size = sum(path.stat().st_size for path in logs.rglob("*") if path.is_file())
+        if size < RAY_LOGS_MIB << 20:
+            shutil.copytree(logs, folder / "ray_logs", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock"))
+
+
+def select(scenarios: Sequence[Scenario], names: Sequence[str]) -> tuple[Scenario, ...]:
+    """Return the named scenarios, all of them if none is named.
+
+    Raises:
+        UsageError: If a name is unknown.
+    """
+    known = {scenario.name: scenario for scenario in scenarios}
+    for name in names:
+        if name not in known:
+            msg = f"no scenario {name!r}"
+            raise UsageError(msg, hint=f"scenarios: {', '.join(known)}")
+    return tuple(known[name] for name in names) if names else tuple(scenarios)

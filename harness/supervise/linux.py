@@ -1,0 +1,81 @@
+"""The Linux calls that the standard library lacks: subreaper and exit information of a pidfd."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import struct
+from typing import Final
+
+PR_SET_CHILD_SUBREAPER: Final = 36
+PIDFD_INFO_EXIT: Final = 1 << 3
+_INFO: Final = struct.Struct("=QQ11Ii")
+"""``struct pidfd_info``, version 0 (include/uapi/linux/pidfd.h): mask, cgroup id, eleven ids, exit code; 64 bytes."""
+PIDFD_GET_INFO: Final = (3 << 30) | (_INFO.size << 16) | (0xFF << 8) | 11
+"""``_IOWR(PIDFS_IOCTL_MAGIC, 11, struct pidfd_info)``."""
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+def become_subreaper() -> None:
+    """Let orphaned descendants be reparented to this process (PR_SET_CHILD_SUBREAPER, Linux 3.4).
+
+    Raises:
+        OSError: If the kernel refuses.
+    """
+    if _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def pidfd_exit_status(pidfd: int) -> int | None:
+    """Return the wait status of a process that its own parent has reaped, or ``None`` if the kernel does not say.
+
+    Available after the pidfd polls ``EPOLLHUP``, on Linux 6.15 and later, without privileges.
+    """
+    buffer = bytearray(_INFO.size)
+    struct.pack_into("=Q", buffer, 0, PIDFD_INFO_EXIT)
+    try:
+        fcntl.ioctl(pidfd, PIDFD_GET_INFO, buffer)
+    except OSError:
+        return None
+    fields = _INFO.unpack(buffer)
+    return int(fields[-1]) if fields[0] & PIDFD_INFO_EXIT else None
+
+
+def open_pidfd(pid: int) -> int | None:
+    """Return a pidfd of a process.
+
+    Raises:
+        ProcessLookupError: If there is no such process, or not yet.
+
+    ``None`` stands for a thread that leads no process, which has no pidfd of this kind.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno in {errno.EINVAL, errno.ENOENT}:
+            return None
+        raise
+
+
+def probe_exit_info() -> str | None:
+    """Return why pidfds give no exit information here, or ``None`` if they do; decided by trying it on a child."""
+    if not hasattr(os, "pidfd_open"):
+        return "this Python has no pidfd_open"
+    child = os.fork()
+    if child == 0:
+        os._exit(7)
+    try:
+        pidfd = os.pidfd_open(child)
+    except OSError as error:
+        os.waitpid(child, 0)
+        return f"pidfd_open: {error.strerror}"
+    os.waitpid(child, 0)
+    status = pidfd_exit_status(pidfd)
+    os.close(pidfd)
+    if status is None:
+        return "the kernel gives no PIDFD_INFO_EXIT (Linux 6.15 or later does)"
+    return None if os.waitstatus_to_exitcode(status) == 7 else "PIDFD_INFO_EXIT gave a wrong status"  # noqa: PLR2004

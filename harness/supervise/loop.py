@@ -1,0 +1,250 @@
+"""The one owner of an attempt while it runs: starts it, watches it, ends it, and records all of it in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from harness.child import COOKIE, NONCE, PHASES, SCRATCH
+from harness.errors import RecordingError
+from harness.events import (
+    AttemptEnded,
+    AttemptStarted,
+    Event,
+    LeftBehind,
+    PhaseMarked,
+    StopStep,
+    Suspected,
+)
+from harness.record import Sink
+from harness.spec import Fault
+from harness.supervise.capture import CaptureJob
+from harness.supervise.channel import PhaseChannel
+from harness.supervise.cookie import new_cookie
+from harness.supervise.faults import FaultPlan
+from harness.supervise.ledger import Ledger
+from harness.supervise.linux import become_subreaper
+from harness.supervise.observer import Observer
+from harness.supervise.shm import ShmWatch
+from harness.supervise.stop import Action, Course, Situation, State, step
+
+SLOW_TICK_S: Final = 0.25
+"""How often the costlier looks (titles, /dev/shm, progress display) are taken, in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What to start and where its evidence goes."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    folder: Path
+    scratch: Path
+    nonce: str
+    deadline_s: float
+    cwd: Path | None = None
+    faults: tuple[Fault, ...] = ()
+    without: frozenset[str] = frozenset()
+    sources: tuple[str, ...] = ()
+    attached: bool = False
+    """Whether the program keeps our terminal, standard streams, folder and session, as under ``watch``."""
+    spare_survivors: bool = False
+    """Whether processes that outlive the program are named and left alone."""
+
+
+@dataclass(slots=True)
+class Status:
+    """What a progress display may show."""
+
+    phase: str = "start"
+    processes: int = 0
+    state: str = "running"
+
+
+class Interrupts:
+    """Counts SIGINT and SIGTERM while installed; the tree is then stopped instead of this process."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, *_: object) -> None:
+        self.count += 1
+
+
+def supervise(
+    command: Command, sink: Sink, interrupts: Interrupts, show: Callable[[Status], None] = lambda _: None
+) -> str:
+    """Run one attempt to its end and return how it ended; no process of it is running afterwards.
+
+    Raises:
+        RecordingError: If the record can no longer be written; the tree has been ended all the same.
+    """
+    attempt = _Attempt(command, sink, interrupts, show)
+    try:
+        return attempt.run()
+    except RecordingError:
+        attempt.abandon()
+        raise
+
+
+class _Attempt:
+    def __init__(self, command: Command, sink: Sink, interrupts: Interrupts, show: Callable[[Status], None]) -> None:
+        self.command = command
+        self.cookie = new_cookie()
+        self.sink: Sink = sink
+        self.ledger = Ledger(self._record)
+        self.observer = Observer(self.ledger, self.cookie, command.without)
+        self.shm = ShmWatch(self.ledger, self._record)
+        self.faults = FaultPlan(command.faults, self.ledger, self._record)
+        self.channel = PhaseChannel(command.folder / "phases.jsonl", command.nonce)
+        self.capture: CaptureJob | None = None
+        self.interrupts = interrupts
+        self.show = show
+        self.status = Status()
+        self.started = time.monotonic()
+
+    def run(self) -> str:
+        become_subreaper()
+        self.sink(
+            AttemptStarted(
+                argv=self.command.argv, nonce=self.command.nonce, cookie=self.cookie, sources=self.command.sources
+            )
+        )
+        root = self.observer.root(self._start())
+        course = Course(state=State.RUNNING, since=self.started)
+        slow = 0.0
+        while course.state is not State.DONE:
+            self.observer.wait()
+            self._read_channel()
+            self.faults.tick()
+            now = time.monotonic()
+            if now >= slow:
+                slow = now + SLOW_TICK_S
+                self._slow_tick(course)
+            for entry in self.ledger.running():
+                self.ledger.refresh_title(entry, time.monotonic_ns())
+            if self.capture is not None:
+                self.capture.advance()
+            course, action = step(course, self._situation(now, root_running=root.running))
+            self._act(action, course)
+        self._finish(course)
+        return course.end
+
+    def abandon(self) -> None:
+        """End the tree without recording: the record cannot be written any more."""
+        self.sink = lambda _: None
+        until = time.monotonic() + 10
+        while self.ledger.running() and time.monotonic() < until:
+            for entry in self.ledger.running():
+                _send(entry.pidfd, signal.SIGKILL)
+            self.observer.wait(0.02)
+        self.shm.reclaim()
+        self.observer.close()
+
+    def _start(self) -> int:
+        folder = self.command.folder
+        env = {
+            **os.environ,
+            **self.command.env,
+            COOKIE: self.cookie,
+            NONCE: self.command.nonce,
+            PHASES: str(folder / "phases.jsonl"),
+            SCRATCH: str(self.command.scratch),
+        }
+        if self.command.attached:
+            attached = subprocess.Popen(self.command.argv, env=env)
+            attached.returncode = 0  # the observer reaps it; Popen must not try
+            return attached.pid
+        with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
+            child = subprocess.Popen(
+                self.command.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=env,
+                cwd=self.command.cwd or folder,
+                start_new_session=True,
+            )
+        child.returncode = 0
+        return child.pid
+
+    def _situation(self, now: float, *, root_running: bool) -> Situation:
+        return Situation(
+            now=now,
+            root_running=root_running,
+            running=len(self.ledger.running()),
+            deadline=self.started + self.command.deadline_s,
+            interrupts=self.interrupts.count,
+            capture_done=self.capture is not None and self.capture.advance(),
+            spare_survivors=self.command.spare_survivors,
+        )
+
+    def _act(self, action: Action, course: Course) -> None:
+        running = self.ledger.running()
+        if action is Action.CAPTURE:
+            if course.end == "deadline":
+                reason = f"the deadline of {self.command.deadline_s:g} s passed"
+                self.sink(Suspected(suspicion="deadline", reasons=(reason,), keys=tuple(e.key for e in running)))
+            else:
+                self.sink(
+                    Suspected(
+                        suspicion="survivors",
+                        reasons=("these processes outlive the program",),
+                        keys=tuple(e.key for e in running),
+                    )
+                )
+            folder = self.command.folder / "stacks"
+            self.capture = CaptureJob(running, folder, self._record, self.observer.helpers)
+        elif action in {Action.TERMINATE, Action.KILL}:
+            number = signal.SIGTERM if action is Action.TERMINATE else signal.SIGKILL
+            self.sink(StopStep(step=number.name, keys=tuple(entry.key for entry in running)))
+            for entry in running:
+                entry.signalled = entry.signalled or f"stop:{number.name}"
+                _send(entry.pidfd, number)
+
+    def _slow_tick(self, course: Course) -> None:
+        self.shm.look()
+        self.status.processes = len(self.ledger.running())
+        self.status.state = course.state.name.lower()
+        self.show(self.status)
+
+    def _read_channel(self) -> None:
+        for event in self.channel.read():
+            self._record(event)
+            self.faults.on_event(event)
+            if isinstance(event, PhaseMarked):
+                self.status.phase = event.phase if event.state == "begin" else self.status.phase
+
+    def _finish(self, course: Course) -> None:
+        self._read_channel()
+        for entry in self.ledger.running():
+            self.sink(LeftBehind(what="process", name=entry.name, key=entry.key))
+        self.shm.reclaim()
+        self.observer.close()
+        self.channel.close()
+        self.sink(AttemptEnded(end=course.end, wall_s=round(time.monotonic() - self.started, 3)))
+
+    def _record(self, event: Event) -> None:
+        self.sink(event)
+
+
+def _send(pidfd: int, number: signal.Signals) -> None:
+    """Send a signal to exactly the process of the ledger; it may just have gone, which is what was wanted."""
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,180 @@
+"""Sees births and deaths of an attempt's processes, without tracing and without privileges.
+
+Births: pids are given out in order, so the kernel's last pid (/proc/loadavg) says which numbers are new; each is tried
+once and claimed when its parent is known, when it was reparented to this process (the subreaper), or by the cookie in
+its environment. Walking the tree instead costs a read for every thread of every process, 200 times a second.
+
+Deaths: a pidfd of every process, in one epoll set. It becomes readable when the process is a zombie and hangs up when
+it has been reaped; then the kernel tells the exit status, whoever the parent was (Linux 6.15). Where it does not, the
+zombie's own stat is used, and where that was missed, the status is ``unknown``.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from typing import Final
+
+from harness.child import COOKIE
+from harness.outcome import ExitStatus, StatusSource
+from harness.supervise import linux, proc
+from harness.supervise.ledger import Entry, Ledger
+
+POLL_S: Final = 0.004
+"""Longest time between two looks for new processes, in seconds."""
+RETRY_NS: Final = (0, 5_000_000, 100_000_000, 1_000_000_000)
+"""When an unclaimed new pid is looked at again: the fork may not be complete, the exec that brings the cookie later."""
+FULL_SCAN: Final = 4096
+"""From so many new pids on, /proc is listed instead."""
+
+
+class Observer:
+    """Feeds a ledger with what the kernel shows."""
+
+    def __init__(self, ledger: Ledger, cookie: str, without: frozenset[str] = frozenset()) -> None:
+        self.ledger = ledger
+        self.helpers: set[int] = set()
+        """Our own children that are no part of the attempt, such as stack tools."""
+        self._cookie = cookie
+        self._variable = COOKIE.encode()
+        self._use_info = "pidfd_info" not in without
+        self._use_zombie = "zombie_stat" not in without
+        self._self = os.getpid()
+        self._root = 0
+        self._epoll = select.epoll()
+        self._by_fd: dict[int, Entry] = {}
+        self._pending: list[tuple[int, int, int]] = []
+        self._zombies: list[Entry] = []
+        self._wrap = proc.pid_max()
+        self._last = proc.last_pid()
+
+    def watch_fd(self, descriptor: int) -> None:
+        """Wake `wait` up when a descriptor of the caller becomes readable."""
+        self._epoll.register(descriptor, select.EPOLLIN)
+
+    def root(self, pid: int) -> Entry:
+        """Enter the process that the supervisor itself started."""
+        stat = proc.read_stat(pid)
+        if stat is None:
+            raise ProcessLookupError(pid)
+        self._root = pid
+        return self._enter(stat, os.pidfd_open(pid), "root")
+
+    def wait(self, timeout_s: float = POLL_S) -> None:
+        """Wait for the next change, at most ``timeout_s``, and enter all births and deaths that can be seen."""
+        ready = self._epoll.poll(timeout_s)
+        self._find_new()
+        for descriptor, mask in ready:
+            if entry := self._by_fd.get(descriptor):
+                self._ending(entry, hung_up=bool(mask & select.EPOLLHUP))
+        for entry in [entry for entry in self._zombies if not entry.dead]:
+            self._reap(entry)
+        self._zombies = [entry for entry in self._zombies if not entry.dead]
+
+    def close(self) -> None:
+        """Release the descriptors; what has not been reaped is recorded with the status of its zombie."""
+        for entry in list(self._by_fd.values()):
+            if entry.zombie_since_ns is not None:
+                self._dead(entry, entry.zombie_status or ExitStatus())
+            else:
+                os.close(entry.pidfd)
+        self._by_fd.clear()
+        self._epoll.close()
+
+    # Births ---------------------------------------------------------------------------------------------------------
+
+    def _find_new(self) -> None:
+        now = time.monotonic_ns()
+        last = proc.last_pid()
+        if last != self._last:
+            fresh = [(pid, 0, now) for pid in self._new_numbers(last) if pid not in self.ledger.by_pid]
+            self._last = last
+            self._pending = fresh + self._pending
+        waiting: list[tuple[int, int, int]] = []
+        for pid, tries, due in self._pending:
+            if due > now:
+                waiting.append((pid, tries, due))
+            elif not self._try_claim(pid) and tries + 1 < len(RETRY_NS):
+                waiting.append((pid, tries + 1, now + RETRY_NS[tries + 1]))
+        self._pending = waiting
+
+    def _new_numbers(self, last: int) -> list[int]:
+        if last > self._last:
+            count = last - self._last
+            return list(range(self._last + 1, last + 1)) if count < FULL_SCAN else proc.all_pids()
+        if self._wrap - self._last + last < FULL_SCAN:
+            return [*range(self._last + 1, self._wrap), *range(300, last + 1)]
+        return proc.all_pids()
+
+    def _try_claim(self, pid: int) -> bool:
+        """Enter a process if it is ours; true when there is nothing more to be asked about this pid."""
+        if pid in self.ledger.by_pid or pid in self.helpers or pid == self._self:
+            return True
+        try:
+            pidfd = linux.open_pidfd(pid)
+        except OSError:
+            return False
+        if pidfd is None:
+            return True
+        stat = proc.read_stat(pid)
+        claim = self._claim(stat) if stat is not None else None
+        if stat is None or claim is None:
+            os.close(pidfd)
+            return False
+        self._enter(stat, pidfd, claim)
+        return True
+
+    def _claim(self, stat: proc.Stat) -> str | None:
+        if stat.ppid in self.ledger.by_pid:
+            return "parent"
+        if stat.ppid == self._self:
+            return "subreaper"
+        return "cookie" if proc.read_cookie(stat.pid, self._variable) == self._cookie else None
+
+    def _enter(self, stat: proc.Stat, pidfd: int, claimed_by: str) -> Entry:
+        entry = self.ledger.born(stat, pidfd, claimed_by)
+        self._by_fd[pidfd] = entry
+        self._epoll.register(pidfd, select.EPOLLIN)
+        return entry
+
+    # Deaths ---------------------------------------------------------------------------------------------------------
+
+    def _ending(self, entry: Entry, *, hung_up: bool) -> None:
+        if entry.zombie_since_ns is None:
+            entry.zombie_since_ns = time.monotonic_ns()
+            stat = proc.read_stat(entry.key.pid)
+            if self._use_zombie and stat is not None and stat.start == entry.key.start and stat.state in "ZX":
+                entry.zombie_status = ExitStatus.from_wait_status(stat.exit_code, StatusSource.ZOMBIE_STAT)
+            self._children_lose_parent(entry)
+            self._epoll.modify(entry.pidfd, 0)  # hang-up is reported all the same
+            self._zombies.append(entry)
+        if hung_up:
+            raw = linux.pidfd_exit_status(entry.pidfd) if self._use_info else None
+            if raw is not None:
+                self._dead(entry, ExitStatus.from_wait_status(raw, StatusSource.PIDFD))
+            else:
+                self._dead(entry, entry.zombie_status or ExitStatus())
+
+    def _reap(self, entry: Entry) -> None:
+        """Reap a zombie that is our own child: the root, or an orphan that was reparented to us."""
+        try:
+            pid, raw = os.waitpid(entry.key.pid, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid:
+            source = StatusSource.WAITPID if pid == self._root else StatusSource.SUBREAPER
+            self._dead(entry, ExitStatus.from_wait_status(raw, source))
+
+    def _dead(self, entry: Entry, status: ExitStatus) -> None:
+        self._by_fd.pop(entry.pidfd, None)
+        self._epoll.unregister(entry.pidfd)
+        os.close(entry.pidfd)
+        self.ledger.died(entry, status, entry.zombie_since_ns or time.monotonic_ns())
+
+    def _children_lose_parent(self, entry: Entry) -> None:
+        for child in self.ledger.running():
+            if child.ppid == entry.key.pid:
+                stat = proc.read_stat(child.key.pid)
+                if stat is not None and stat.key == child.key and stat.ppid != child.ppid:
+                    self.ledger.reparented(child, stat.ppid)

@@ -1,0 +1,112 @@
+"""What /proc says about a process, cheaply and without stopping it. A process that is gone gives ``None`` or empty."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.events import ProcessKey
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """The fields of /proc/PID/stat that identify a process and say how it is."""
+
+    pid: int
+    comm: str
+    state: str
+    ppid: int
+    start: int
+    """Clock ticks since boot."""
+    exit_code: int
+    """The wait status of a zombie; 0 where the reader may not see it."""
+
+    @property
+    def key(self) -> ProcessKey:
+        """The identity that no later process shares."""
+        return ProcessKey(self.pid, self.start)
+
+
+def read_stat(pid: int) -> Stat | None:
+    """Read /proc/PID/stat."""
+    data = _read(f"/proc/{pid}/stat")
+    if not data:
+        return None
+    head, _, tail = data.rpartition(b")")
+    fields = tail.split()
+    return Stat(
+        pid=pid,
+        comm=head.partition(b"(")[2].decode(errors="replace"),
+        state=fields[0].decode(),
+        ppid=int(fields[1]),
+        start=int(fields[19]),
+        exit_code=int(fields[49]),
+    )
+
+
+def is_alive(key: ProcessKey) -> bool:
+    """Whether that very process exists and is no zombie."""
+    stat = read_stat(key.pid)
+    return stat is not None and stat.start == key.start and stat.state not in "ZX"
+
+
+def read_title(pid: int) -> str:
+    """Return the command line, or the title that a runtime gave itself; empty for a zombie or a kernel thread."""
+    return _read(f"/proc/{pid}/cmdline").replace(b"\0", b" ").decode(errors="replace").strip()[:400]
+
+
+def read_cookie(pid: int, variable: bytes) -> str | None:
+    """Return the value of an environment variable at the time of the last exec, if it may be read."""
+    data = b"\0" + _read(f"/proc/{pid}/environ")
+    _, found, tail = data.partition(b"\0" + variable + b"=")
+    return tail.partition(b"\0")[0].decode(errors="replace") if found else None
+
+
+def last_pid() -> int:
+    """Return the pid that the kernel gave out last in this pid namespace (fifth field of /proc/loadavg)."""
+    return int(_read("/proc/loadavg").split()[-1])
+
+
+def all_pids() -> list[int]:
+    """Return all processes that /proc lists."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def holds(pid: int, path: str) -> bool:
+    """Whether a process maps a file or has it open."""
+    if path.encode() in _read(f"/proc/{pid}/maps"):
+        return True
+    folder = f"/proc/{pid}/fd"
+    try:
+        return any(_link(f"{folder}/{name}") == path for name in os.listdir(folder))
+    except OSError:
+        return False
+
+
+def pid_max() -> int:
+    """Return where pids wrap round."""
+    return int(Path("/proc/sys/kernel/pid_max").read_text())
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def _read(path: str) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        chunks = []
+        while chunk := os.read(descriptor, 65536):
+            chunks.append(chunk)
+        return b"".join(chunks)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)

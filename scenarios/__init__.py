@@ -1,0 +1,1 @@
+"""Known failures, one module each, and the registry that lists them."""

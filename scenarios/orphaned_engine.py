@@ -1,0 +1,114 @@
+"""An engine that outlives its API server: vLLM's EngineCore and workers do not notice that their parent was killed.
+
+Source: vllm#55510 (open), #34643; no release from 0.21 to 0.33 lets the EngineCore watch its parent.
+"""
+
+from __future__ import annotations
+
+from harness.attempt import Attempt, Judgement, Process
+from harness.outcome import Kind, Verdict, VerdictName
+from harness.spec import Axis, Description, Environment, Expectation, Fault, Launch, Params, Reference, Row, Scenario
+from scenarios.needs import missing_vllm
+
+TARGETS = {"core": "VLLM::EngineCore", "worker": "VLLM::Worker"}
+SURVIVED_S = 10.0
+"""An engine process that lives this long after the fault, in seconds, has been orphaned."""
+
+
+def describe(params: Params) -> Description:
+    """A kill is provoked by the outside world; the same with SIGTERM is the control of a killed API server."""
+    if params["target"] == "api" and params["signal"] == "TERM":
+        return Description(kind=Kind.PROVOKED, control_of={**params, "signal": "KILL"})
+    return Description(kind=Kind.PROVOKED)
+
+
+def expect(params: Params, environment: Environment) -> Expectation | None:
+    """Only the API server's sudden death goes unnoticed; the others are watched by their parents."""
+    del environment
+    if params["target"] == "api" and params["signal"] == "KILL":
+        return Expectation(
+            verdict=VerdictName.REPRODUCED,
+            reason="the EngineCore has no parent monitor (vllm#55510)",
+            signature="EngineCore",
+        )
+    reasons = {
+        "api": "the API server ends its engine on SIGTERM",
+        "core": "the API server and the worker both watch the EngineCore",
+        "worker": "the executor watches its workers and takes the EngineCore down",
+    }
+    return Expectation(verdict=VerdictName.ABSENT, reason=reasons[params["target"]])
+
+
+def launch(params: Params, environment: Environment) -> Launch:
+    """Signal the target when the program says that its moment has come."""
+    del environment
+    target = TARGETS.get(params["target"], r".*vllm.*serve|.*vllm\.entrypoints|VLLM::APIServer")
+    fault = Fault(name=f"{params['signal'].lower()}_{params['target']}", signal=f"SIG{params['signal']}",
+                  target=target, at="fault_now")  # fmt: skip
+    return Launch(module="scenarios.programs.orphaned_engine", faults=(fault,), expected_s=45, deadline_s=240)
+
+
+def oracle(attempt: Attempt) -> Judgement:
+    """Reproduced when an engine process lives on although its API server is dead; told from the ledger alone."""
+    if not attempt.faults or not attempt.faults[0].confirmed:
+        detail = attempt.faults[0].detail if attempt.faults else "the program never came to the moment of the fault"
+        verdict = Verdict(name=VerdictName.OTHER_FAILURE, signature="fault not delivered", reasons=(detail,))
+        return Judgement(verdict=verdict)
+    fault = attempt.faults[0]
+    engine = [*attempt.named(TARGETS["core"]), *attempt.named(TARGETS["worker"])]
+    survivors = [process for process in engine if process.key != fault.key and _survived(process, fault.attempted_ns)]
+    if survivors:
+        who = sorted({"EngineCore" if process.was(TARGETS["core"]) else "Worker" for process in survivors})
+        reasons = tuple(f"{p.name} (pid {p.key.pid}) lived {_lived(p, fault.attempted_ns):.1f} s" for p in survivors)
+        verdict = Verdict(name=VerdictName.REPRODUCED, signature=f"orphaned {'+'.join(who)}", reasons=reasons)
+    else:
+        longest = max((_lived(process, fault.attempted_ns) for process in engine), default=0.0)
+        reason = f"all engine processes had ended {longest:.1f} s after the fault"
+        verdict = Verdict(name=VerdictName.ABSENT, reasons=(reason,))
+    return Judgement(verdict=verdict)
+
+
+def _survived(process: Process, fault_ns: int) -> bool:
+    return _lived(process, fault_ns) >= SURVIVED_S or process.ended_by.startswith("stop:")
+
+
+def _lived(process: Process, fault_ns: int) -> float:
+    return float("inf") if process.died_ns is None else max(0.0, (process.died_ns - fault_ns) / 1e9)
+
+
+def _row(*suites: str, **params: str) -> Row:
+    return Row(params=params, suites=frozenset({"full", *suites}))
+
+
+SCENARIO = Scenario(
+    name="orphaned_engine",
+    title="Engine processes live on after their API server was killed",
+    references=(
+        Reference(name="vllm#55510", url="https://github.com/vllm-project/vllm/issues/55510"),
+        Reference(name="vllm#34643", url="https://github.com/vllm-project/vllm/issues/34643"),
+    ),
+    axes=(
+        Axis(name="target", values=("api", "core", "worker"), doc="who gets the signal", shown=True),
+        Axis(name="signal", values=("KILL", "TERM"), doc="which signal", shown=True),
+        Axis(name="moment", values=("idle", "decode", "start"), doc="when", shown=True),
+    ),
+    rows=(
+        _row("laptop", target="api", signal="KILL", moment="idle"),
+        _row("laptop", target="api", signal="TERM", moment="idle"),
+        _row("laptop", target="api", signal="KILL", moment="decode"),
+        _row("laptop", target="api", signal="TERM", moment="decode"),
+        _row("laptop", target="api", signal="KILL", moment="start"),
+        _row("laptop", target="api", signal="TERM", moment="start"),
+        _row("laptop", target="core", signal="KILL", moment="idle"),
+        _row("laptop", target="worker", signal="KILL", moment="decode"),
+        _row(target="worker", signal="KILL", moment="idle"),
+        _row(target="core", signal="TERM", moment="idle"),
+        _row(target="worker", signal="TERM", moment="idle"),
+        _row(target="core", signal="KILL", moment="decode"),
+    ),
+    describe=describe,
+    expect=expect,
+    requires=lambda params, environment: missing_vllm(environment) if params else None,
+    launch=launch,
+    oracle=oracle,
+)

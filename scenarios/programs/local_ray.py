@@ -1,0 +1,65 @@
+"""A Ray instance of this program's own: local, small, in a folder of the attempt."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from harness import child
+
+OBJECT_STORE_BYTES: Final = 80 * 1024 * 1024
+"""Size of the object store; Ray refuses less than 75 MiB."""
+
+
+@contextmanager
+def local_ray(*, logical_cpus: int) -> Iterator[None]:
+    """Start a local Ray for the block and shut it down after it, whether it failed or not.
+
+    Never joins a cluster that is already on the machine, whatever ``RAY_ADDRESS`` says. CPUs are logical: there may be
+    more than the machine has.
+    """
+    import ray
+
+    folder = child.scratch() / "r"
+    folder.mkdir(parents=True, exist_ok=True)
+    token = _token_file(folder)
+    with child.phase("ray_start"):
+        ray.init(
+            address="local",
+            num_cpus=logical_cpus,
+            num_gpus=0,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=str(folder),
+        )
+    try:
+        yield
+    finally:
+        with child.phase("ray_stop"):
+            ray.shutdown()
+        token.unlink()
+        keep_logs_only(folder)
+
+
+def _token_file(folder: Path) -> Path:
+    """Give this Ray an authentication token of its own: without one, Ray leaves a new one in the home folder."""
+    path = folder / "token"
+    path.touch(mode=0o600)
+    path.write_text(secrets.token_hex(32))
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
+    return path
+
+
+def keep_logs_only(folder: Path) -> None:
+    """Remove sockets and runtime files of stopped sessions; the logs stay as evidence."""
+    for session in folder.glob("session_*"):
+        if session.is_symlink():
+            continue
+        for entry in session.iterdir():
+            if entry.name != "logs":
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
