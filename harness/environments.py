@@ -99,4 +99,4 @@ def _installer() -> list[str]:
         metadata.version("uv")
     except metadata.PackageNotFoundError:
         return [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    return [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable]
+    return [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", sys.executable]

@@ -21,8 +21,7 @@ def describe(params: Params) -> Description:
     """A cell with an injected signal is ``injected``; its controls are the same cell without it, or mitigated."""
     if params["inject"] == "sigsegv":
         mitigated = params["mitigation"] == "omit_backend" and params["backend"] == "default"
-        failing = {**params, "mitigation": "none", "backend": "mp", "rocm": "detected"}
-        return Description(kind=Kind.INJECTED, control_of=failing if mitigated else None)
+        return Description(kind=Kind.INJECTED, control_of={**params, "backend": "mp"} if mitigated else None)
     twin = {**params, "inject": "sigsegv"}
     if params["backend"] == "mp":
         return Description(kind=Kind.INJECTED, control_of=twin)

@@ -97,7 +97,7 @@ def test_a_stuck_program_meets_its_deadline(toy: ToyRun) -> None:
 
 def test_a_leaked_segment_is_attributed_and_reclaimed(toy: ToyRun) -> None:
     """What a killed process leaves in /dev/shm is a finding and is removed; entries of others stay."""
-    foreign = Path("/dev/shm") / f"crashcart-test-{os.getpid()}"  # noqa: S108
+    foreign = Path("/dev/shm") / f"crashcart-test-{os.getpid()}"
     foreign.write_bytes(b"x")
     try:
         (row,) = toy(behaviour="leak_shm").rows
@@ -106,7 +106,7 @@ def test_a_leaked_segment_is_attributed_and_reclaimed(toy: ToyRun) -> None:
         foreign.unlink()
     (left,) = row.processes["left_behind"]
     assert (left["what"], left["bytes"], left["reclaimed"]) == ("shm", 1 << 20, True)
-    assert not (Path("/dev/shm") / left["name"]).exists()  # noqa: S108
+    assert not (Path("/dev/shm") / left["name"]).exists()
 
 
 def test_a_fault_is_attempted_and_confirmed(toy: ToyRun) -> None:

@@ -55,7 +55,7 @@ def stuck() -> None:
 
 def leak_shm() -> None:
     """Die with a segment in /dev/shm that nobody will unlink."""
-    with Path(f"/dev/shm/psm_crashcart_{os.getpid()}").open("wb+") as segment:  # noqa: S108
+    with Path(f"/dev/shm/psm_crashcart_{os.getpid()}").open("wb+") as segment:
         segment.truncate(1 << 20)
         time.sleep(0.8)
         os.kill(os.getpid(), signal.SIGKILL)
