@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -98,6 +98,10 @@ class Recorder:
             raise RecordingError(msg) from error
         return folder
 
+    def position(self) -> int:
+        """Return the size of the log, in bytes, from which later events can be read alone."""
+        return os.fstat(self._log).st_size
+
     def close(self) -> None:
         """Close the files."""
         os.close(self._log)
@@ -168,8 +172,8 @@ def read_manifest(directory: Path) -> Manifest:
         raise RecordError(msg, hint="the events beside it are kept; a run without run.json cannot be judged") from error
 
 
-def read_run(directory: Path) -> RunRecord:
-    """Read a run directory as far as it can be read.
+def read_run(directory: Path, *, position: int = 0) -> RunRecord:
+    """Read a run directory as far as it can be read; with ``position``, the events from there on only.
 
     Raises:
         RecordError: If there is no readable ``run.json``.
@@ -178,7 +182,7 @@ def read_run(directory: Path) -> RunRecord:
     by_attempt: dict[tuple[str, int], list[Event]] = defaultdict(list)
     ended = interrupted = False
     unreadable = 0
-    for event in iterate_events(directory):
+    for event in iterate_events(directory, position):
         if event is None:
             unreadable += 1
         elif isinstance(event, events.RunEnded):
@@ -199,24 +203,22 @@ def read_run(directory: Path) -> RunRecord:
     )
 
 
-def iterate_events(directory: Path) -> list[Event | None]:
-    """Return the events in their order; ``None`` stands for a line that cannot be read."""
+def iterate_events(directory: Path, position: int = 0) -> Iterator[Event | None]:
+    """Yield the events in their order; ``None`` stands for a line that cannot be read."""
     try:
-        lines = (directory / EVENTS).read_bytes().splitlines()
+        log = (directory / EVENTS).open("rb")
     except OSError:
-        return []
-    read: list[Event | None] = []
-    for line in lines:
-        if not line:
-            continue
-        try:
-            event = events.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            read.append(None)
-            continue
-        if event is not None:
-            read.append(event)
-    return read
+        return
+    with log:
+        log.seek(position)
+        for line in log:
+            try:
+                event = events.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                yield None
+                continue
+            if event is not None:
+                yield event
 
 
 @dataclass(slots=True)

@@ -160,6 +160,8 @@ class _Session:
         self.watcher = watcher
         self.interrupts = interrupts
         self.scenarios = {scenario.name: scenario for scenario in request.scenarios}
+        self.position = 0
+        """Where the events of the current cell begin."""
         self.full: str | None = None
         """Why nothing can be recorded any more, once that has happened."""
 
@@ -172,6 +174,7 @@ class _Session:
 
     def _run_cell(self, cell: Cell) -> Row:
         limit = self.request.until_reproduced or self.request.repeat
+        self.position = self.recorder.position()
         for number in range(1, limit + 1):
             if self.interrupts.count or self.full is not None:
                 break
@@ -184,7 +187,7 @@ class _Session:
         return row
 
     def _judge(self, cell: Cell) -> Row:
-        record = read_run(self.recorder.directory)
+        record = read_run(self.recorder.directory, position=self.position)
         if self.interrupts.count:
             record = _as_interrupted(record)
         row = judge_cell(record, cell, self._oracle(cell))

@@ -59,7 +59,7 @@ class Progress(Watcher):
         self._said = time.monotonic()
         if not self._tty:
             text = f"[{self._done + 1}/{len(self._cells)}] {label} (about {expected_s:.0f} s)"
-            self._console.print(text, markup=False)
+            self._console.print(text, markup=False, soft_wrap=True)
 
     def running(self, status: Status) -> None:
         """Show how far the attempt is."""
@@ -74,11 +74,11 @@ class Progress(Watcher):
             self._live.update(Text(text), refresh=True)
         elif time.monotonic() - self._said > HEARTBEAT_S:
             self._said = time.monotonic()
-            self._console.print("    " + text, markup=False)
+            self._console.print("    " + text, markup=False, soft_wrap=True)
 
     def judged(self, row: Row) -> None:
         """Say what a cell came to."""
         self._done += 1
         sign = {True: "ok", False: "NOT AS EXPECTED", None: "-"}[row.as_expected]
         why = f": {row.reasons[0]}" if row.reasons and row.as_expected is not True else ""
-        self._console.print(f"    {row.verdict} ({sign}) in {row.wall_s:.1f} s{why}", markup=False)
+        self._console.print(f"    {row.verdict} ({sign}) in {row.wall_s:.1f} s{why}", markup=False, soft_wrap=True)
