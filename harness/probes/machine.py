@@ -9,9 +9,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from harness.probes import linux
+from harness.probes.py_spy import find_py_spy
 from harness.spec import Environment
-from harness.supervise import linux
-from harness.supervise.capture import find_py_spy
 
 CAPABILITIES = ("pidfd_info", "zombie_stat", "py_spy")
 

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
 from harness.events import StacksCaptured
+from harness.probes import proc
+from harness.probes.py_spy import find_py_spy
 from harness.record import Sink
-from harness.supervise import proc
 from harness.supervise.ledger import Entry
 
 PARALLEL: Final = max(2, os.cpu_count() or 2)
 PER_PROCESS_S: Final = 6.0
 TOTAL_S: Final = 15.0
-
-
-def find_py_spy() -> str | None:
-    """Return the py-spy of this environment, or the one on the PATH."""
-    beside = Path(sys.executable).with_name("py-spy")
-    return str(beside) if beside.exists() else shutil.which("py-spy")
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from harness.child import COOKIE
 from harness.events import ProcessKey
-from harness.supervise import proc
+from harness.probes import proc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.events import Event, FaultAttempted, FaultConfirmed, FaultFailed, Observed
+from harness.probes import proc
 from harness.record import Sink
 from harness.spec import Fault
-from harness.supervise import proc
 from harness.supervise.ledger import Entry, Ledger
 
 CONFIRM_S: Final = 5.0
@@ -78,6 +78,8 @@ class FaultPlan:
             detail = f"{entry.name} ended after {item.fault.signal}"
         elif item.fault.signal == "SIGSTOP" and (stat := proc.read_stat(entry.key.pid)) and stat.state == "T":
             detail = f"{entry.name} is stopped"
+        elif proc.handles(entry.key.pid, signal.Signals[item.fault.signal]):
+            detail = f"{entry.name} took {item.fault.signal} with a handler of its own"
         elif time.monotonic() > item.deadline:
             item.done = True
             detail = f"{item.fault.signal} was delivered to {entry.name}, which still runs after {CONFIRM_S:g} s"

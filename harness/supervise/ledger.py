@@ -8,8 +8,8 @@ from typing import Final
 
 from harness.events import ProcessBorn, ProcessDied, ProcessKey, ProcessRenamed, ProcessReparented
 from harness.outcome import ExitStatus
+from harness.probes.proc import Stat, read_title
 from harness.record import Sink
-from harness.supervise.proc import Stat, read_title
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from harness.events import (
     StopStep,
     Suspected,
 )
+from harness.probes.linux import become_subreaper
 from harness.record import Sink
 from harness.spec import Fault
 from harness.supervise.capture import CaptureJob
@@ -29,7 +30,6 @@ from harness.supervise.channel import PhaseChannel
 from harness.supervise.cookie import new_cookie
 from harness.supervise.faults import FaultPlan
 from harness.supervise.ledger import Ledger
-from harness.supervise.linux import become_subreaper
 from harness.supervise.observer import Observer
 from harness.supervise.shm import ShmWatch
 from harness.supervise.stop import Action, Course, Situation, State, step
@@ -236,10 +236,22 @@ class _Attempt:
         self.shm.reclaim()
         self.observer.close()
         self.channel.close()
-        self.sink(AttemptEnded(end=course.end, wall_s=round(time.monotonic() - self.started, 3)))
+        wall_s = round(time.monotonic() - self.started, 3)
+        self.sink(AttemptEnded(end=course.end, wall_s=wall_s, detail=_last_line(self.command.folder / "stderr")))
 
     def _record(self, event: Event) -> None:
         self.sink(event)
+
+
+def _last_line(path: Path) -> str:
+    """Return the last words of a program on its stderr; empty where it keeps our streams."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - 4096))
+            lines = stream.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
 
 
 def _send(pidfd: int, number: signal.Signals) -> None:

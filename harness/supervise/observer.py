@@ -18,7 +18,7 @@ from typing import Final
 
 from harness.child import COOKIE
 from harness.outcome import ExitStatus, StatusSource
-from harness.supervise import linux, proc
+from harness.probes import linux, proc
 from harness.supervise.ledger import Entry, Ledger
 
 POLL_S: Final = 0.004

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from harness.events import LeftBehind, ProcessKey, ShmSeen
+from harness.probes import proc
 from harness.record import Sink
-from harness.supervise import proc
 from harness.supervise.ledger import Ledger
 
 SHM: Final = Path("/dev/shm")  # noqa: S108 - this is the file system that is watched

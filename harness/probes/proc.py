@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +72,17 @@ def last_pid() -> int:
 def all_pids() -> list[int]:
     """Return all processes that /proc lists."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def handles(pid: int, number: int) -> bool:
+    """Whether a process catches a signal and has none of that number pending, so that one sent was delivered."""
+    masks = dict(re.findall(rb"^(ShdPnd|SigPnd|SigCgt):\s*([0-9a-f]+)$", _read(f"/proc/{pid}/status"), re.MULTILINE))
+    bit = 1 << (number - 1)
+
+    def has(name: bytes) -> bool:
+        return bool(int(masks.get(name, b"0"), 16) & bit)
+
+    return has(b"SigCgt") and not has(b"ShdPnd") and not has(b"SigPnd")
 
 
 def holds(pid: int, path: str) -> bool:

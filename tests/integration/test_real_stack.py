@@ -1,0 +1,88 @@
+"""The main job on the real packages: every row as expected, counted from the records, and a clean machine after it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from harness.outcome import Kind, VerdictName
+from harness.record import read_run
+from harness.supervise.cookie import find_survivors
+from tests.integration.test_cli import crashcart
+
+pytestmark = pytest.mark.real_stack
+SHM = Path("/dev/shm")
+
+
+def listening() -> set[int]:
+    """Return the ports on which processes of this user listen."""
+    return {
+        connection.laddr.port
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr
+    }
+
+
+@pytest.fixture(scope="module")
+def laptop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """Run the suite once for all tests of this module; skip where the stacks cannot be had."""
+    folder = tmp_path_factory.mktemp("laptop")
+    said = json.loads(crashcart("doctor", "--json", cwd=folder).stdout)
+    missing = {why for cell, why in said["cells"].items() if why and not cell.startswith(("graph_", "nccl_"))}
+    if missing:
+        pytest.skip(f"the CPU stack is not complete: {sorted(missing)[0]}")
+    before = (listening(), set(os.listdir(SHM)))
+    done = crashcart("run", "--suite", "laptop", "--json", "--out", "run", cwd=folder, timeout=1400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (listening() - before[0], set(os.listdir(SHM)) - before[1]) == (set(), set())
+    return folder / "run", [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_every_row_is_as_expected(laptop: tuple[Path, list[dict[str, Any]]]) -> None:
+    """At least 14 rows, all as expected, every exit status known or honestly unknown, nothing left alive."""
+    directory, rows = laptop
+    assert len(rows) >= 14
+    assert [row["cell"] for row in rows if row["as_expected"] is not True] == []
+    assert find_survivors() == []
+    for attempts in read_run(directory).attempts.values():
+        assert all(left.what != "process" for attempt in attempts for left in attempt.leftovers)
+
+
+def test_real_failures_are_reproduced_unpatched_with_their_controls(
+    laptop: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    """At least six native or provoked failures of the real packages, each beside a control that passed."""
+    _, rows = laptop
+    passed = {row["control_of"] for row in rows if row["verdict"] == VerdictName.ABSENT}
+    real = [
+        row
+        for row in rows
+        if row["verdict"] == VerdictName.REPRODUCED
+        and row["kind"] in {Kind.NATIVE, Kind.PROVOKED}
+        and row["effective"]["patches"] == []
+        and row["cell"] in passed
+    ]
+    assert len(real) >= 6, [row["cell"] for row in real]
+
+
+def test_an_injected_sigsegv_is_told_by_the_kernel(laptop: tuple[Path, list[dict[str, Any]]]) -> None:
+    """The inner worker's signal stands in the row with its source, which is no log."""
+    _, rows = laptop
+    row = next(row for row in rows if row["cell"].endswith("backend=mp,inject=sigsegv]"))
+    (death,) = [death for death in row["processes"]["signal_deaths"] if death["signal"] == "SIGSEGV"]
+    assert death["name"].startswith("VLLM::Worker")
+    assert death["status_source"] in {"pidfd", "subreaper", "zombie_stat", "connector"}
+    assert row["kind"] == Kind.INJECTED
+
+
+def test_effective_versions_are_read_off_the_programs(laptop: tuple[Path, list[dict[str, Any]]]) -> None:
+    """Each row of actor_gc ran with the release that it asked for."""
+    _, rows = laptop
+    releases = {row["params"]["verl"]: row["effective"]["verl"] for row in rows if row["scenario"] == "actor_gc"}
+    assert len(releases) >= 4
+    assert all(asked == effective for asked, effective in releases.items())
