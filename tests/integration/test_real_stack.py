@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +34,11 @@ def laptop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[st
     said = json.loads(crashcart("doctor", "--json", cwd=folder).stdout)
     missing = {why for cell, why in said["cells"].items() if why and not cell.startswith(("graph_", "nccl_"))}
     if missing:
-        pytest.skip(f"the CPU stack is not complete: {sorted(missing)[0]}")
-    before = (listening(), set(os.listdir(SHM)))
+        pytest.skip(f"the CPU stack is not complete: {min(missing)}")
+    before = (listening(), {path.name for path in SHM.iterdir()})
     done = crashcart("run", "--suite", "laptop", "--json", "--out", "run", cwd=folder, timeout=1400)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (listening() - before[0], set(os.listdir(SHM)) - before[1]) == (set(), set())
+    assert (listening() - before[0], {path.name for path in SHM.iterdir()} - before[1]) == (set(), set())
     return folder / "run", [json.loads(line) for line in done.stdout.splitlines()]
 
 
