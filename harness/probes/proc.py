@@ -31,7 +31,7 @@ class Stat:
 
 def read_stat(pid: int) -> Stat | None:
     """Read /proc/PID/stat."""
-    data = _read(f"/proc/{pid}/stat")
+    data = read_bytes(f"/proc/{pid}/stat")
     if not data:
         return None
     head, _, tail = data.rpartition(b")")
@@ -54,19 +54,19 @@ def is_alive(key: ProcessKey) -> bool:
 
 def read_title(pid: int) -> str:
     """Return the command line, or the title that a runtime gave itself; empty for a zombie or a kernel thread."""
-    return _read(f"/proc/{pid}/cmdline").replace(b"\0", b" ").decode(errors="replace").strip()[:400]
+    return read_bytes(f"/proc/{pid}/cmdline").replace(b"\0", b" ").decode(errors="replace").strip()[:400]
 
 
 def read_cookie(pid: int, variable: bytes) -> str | None:
     """Return the value of an environment variable at the time of the last exec, if it may be read."""
-    data = b"\0" + _read(f"/proc/{pid}/environ")
+    data = b"\0" + read_bytes(f"/proc/{pid}/environ")
     _, found, tail = data.partition(b"\0" + variable + b"=")
     return tail.partition(b"\0")[0].decode(errors="replace") if found else None
 
 
 def last_pid() -> int:
     """Return the pid that the kernel gave out last in this pid namespace (fifth field of /proc/loadavg)."""
-    return int(_read("/proc/loadavg").split()[-1])
+    return int(read_bytes("/proc/loadavg").split()[-1])
 
 
 def all_pids() -> list[int]:
@@ -76,7 +76,9 @@ def all_pids() -> list[int]:
 
 def handles(pid: int, number: int) -> bool:
     """Whether a process catches a signal and has none of that number pending, so that one sent was delivered."""
-    masks = dict(re.findall(rb"^(ShdPnd|SigPnd|SigCgt):\s*([0-9a-f]+)$", _read(f"/proc/{pid}/status"), re.MULTILINE))
+    masks = dict(
+        re.findall(rb"^(ShdPnd|SigPnd|SigCgt):\s*([0-9a-f]+)$", read_bytes(f"/proc/{pid}/status"), re.MULTILINE)
+    )
     bit = 1 << (number - 1)
 
     def has(name: bytes) -> bool:
@@ -87,7 +89,7 @@ def handles(pid: int, number: int) -> bool:
 
 def holds(pid: int, path: str) -> bool:
     """Whether a process maps a file or has it open."""
-    if path.encode() in _read(f"/proc/{pid}/maps"):
+    if path.encode() in read_bytes(f"/proc/{pid}/maps"):
         return True
     folder = f"/proc/{pid}/fd"
     try:
@@ -108,7 +110,8 @@ def _link(path: str) -> str:
         return ""
 
 
-def _read(path: str) -> bytes:
+def read_bytes(path: str) -> bytes:
+    """Return the content of a small file of /proc, empty if it cannot be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
