@@ -9,6 +9,7 @@ import click
 
 from harness.cli.options import without
 from harness.roles import role
+from harness.supervise.loop import OnHang, Status
 from harness.watch import NOT_FOUND, CommandNotFoundError, Watched, WatchRequest, watch
 
 
@@ -18,12 +19,20 @@ from harness.watch import NOT_FOUND, CommandNotFoundError, Watched, WatchRequest
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 @click.option("--timeout", "timeout_s", type=click.FloatRange(0, min_open=True), metavar="S", help="End it after S s.")
+@click.option(
+    "--on-hang",
+    type=click.Choice([choice.value for choice in OnHang]),
+    default=OnHang.CAPTURE.value,
+    show_default=True,
+    help="When it hangs: take stacks and let it be, or end it after that (exit code 124).",
+)
 @click.option("--findings", "by_findings", is_flag=True, help="Exit with 0 if there were no findings, otherwise 1.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run directory itself; default runs/<time>-<id>.")
 @without
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
-def command(
+def command(  # noqa: PLR0913, PLR0917 - one argument per option
     timeout_s: float | None,
+    on_hang: str,
     by_findings: bool,  # noqa: FBT001 - a flag
     out: Path | None,
     without: tuple[str, ...],
@@ -41,12 +50,20 @@ def command(
       crashcart watch --timeout 600 --findings -- pytest tests/gpu
     """
     try:
-        watched = watch(WatchRequest(argv=argv, out=out, timeout_s=timeout_s, without=frozenset(without)))
+        request = WatchRequest(
+            argv=argv, out=out, timeout_s=timeout_s, on_hang=OnHang(on_hang), without=frozenset(without)
+        )
+        watched = watch(request, _notice)
     except CommandNotFoundError as error:
         click.echo(f"crashcart: {error.one_line()}", err=True)
         return NOT_FOUND
     _report(watched)
     return int(bool(watched.row.findings)) if by_findings else watched.code
+
+
+def _notice(status: Status) -> None:
+    if status.state == "hung":
+        click.echo("crashcart: the program hangs; taking stacks (the reasons follow when it has ended)", err=True)
 
 
 def _report(watched: Watched) -> None:

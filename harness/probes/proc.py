@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from harness.events import ProcessKey
+
+REQUESTS: Final = (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
+"""Signals by which the outside tells an event loop to do something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +82,20 @@ def all_pids() -> list[int]:
 
 def handles(pid: int, number: int) -> bool:
     """Whether a process catches a signal and has none of that number pending, so that one sent was delivered."""
-    masks = dict(
-        re.findall(rb"^(ShdPnd|SigPnd|SigCgt):\s*([0-9a-f]+)$", read_bytes(f"/proc/{pid}/status"), re.MULTILINE)
-    )
-    bit = 1 << (number - 1)
+    masks, bit = _signal_masks(pid), 1 << (number - 1)
+    return bool(masks.get("SigCgt", 0) & bit) and not (masks.get("ShdPnd", 0) | masks.get("SigPnd", 0)) & bit
 
-    def has(name: bytes) -> bool:
-        return bool(int(masks.get(name, b"0"), 16) & bit)
 
-    return has(b"SigCgt") and not has(b"ShdPnd") and not has(b"SigPnd")
+def handles_any(pid: int, numbers: Iterable[int]) -> bool:
+    """Whether a process catches one of these signals."""
+    caught = _signal_masks(pid).get("SigCgt", 0)
+    return any(caught >> (number - 1) & 1 for number in numbers)
+
+
+def _signal_masks(pid: int) -> dict[str, int]:
+    status = read_bytes(f"/proc/{pid}/status").decode(errors="replace")
+    found = re.findall(r"^(ShdPnd|SigPnd|SigCgt):\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return {name: int(mask, 16) for name, mask in found}
 
 
 def holds(pid: int, path: str) -> bool:

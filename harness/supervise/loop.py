@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
 
@@ -29,6 +30,7 @@ from harness.supervise.capture import CaptureJob
 from harness.supervise.channel import PhaseChannel
 from harness.supervise.cookie import new_cookie
 from harness.supervise.faults import FaultPlan
+from harness.supervise.hang import HangDetector
 from harness.supervise.ledger import Ledger
 from harness.supervise.observer import Observer
 from harness.supervise.shm import ShmWatch
@@ -36,6 +38,13 @@ from harness.supervise.stop import Action, Course, Situation, State, step
 
 SLOW_TICK_S: Final = 0.25
 """How often the costlier looks (titles, /dev/shm, progress display) are taken, in seconds."""
+
+
+class OnHang(StrEnum):
+    """What is done about a hang that is proved or declared: stacks only, or stacks and then the end."""
+
+    CAPTURE = "capture"
+    KILL = "kill"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +65,7 @@ class Command:
     """Whether the program keeps our terminal, standard streams, folder and session, as under ``watch``."""
     spare_survivors: bool = False
     """Whether processes that outlive the program are named and left alone."""
+    on_hang: OnHang = OnHang.CAPTURE
 
 
 @dataclass(slots=True)
@@ -112,6 +122,8 @@ class _Attempt:
         self.faults = FaultPlan(command.faults, self.ledger, self._record)
         self.channel = PhaseChannel(command.folder / "phases.jsonl", command.nonce)
         self.capture: CaptureJob | None = None
+        self.hang_captured = False
+        self.hang = HangDetector(self.ledger, self._record)
         self.interrupts = interrupts
         self.show = show
         self.status = Status()
@@ -131,6 +143,7 @@ class _Attempt:
             self.observer.wait()
             self._read_channel()
             self.faults.tick()
+            self.hang.tick(time.monotonic())
             now = time.monotonic()
             if now >= slow:
                 slow = now + SLOW_TICK_S
@@ -141,6 +154,8 @@ class _Attempt:
                 self.capture.advance()
             course, action = step(course, self._situation(now, root_running=root.running))
             self._act(action, course)
+            if self.hang.found is not None and not self.hang_captured:
+                self._on_hang()
         self._finish(course)
         return course.end
 
@@ -152,6 +167,7 @@ class _Attempt:
             for entry in self.ledger.running():
                 _send(entry.pidfd, signal.SIGKILL)
             self.observer.wait(0.02)
+        self.hang.close()
         self.shm.reclaim()
         self.observer.close()
 
@@ -191,12 +207,24 @@ class _Attempt:
             interrupts=self.interrupts.count,
             capture_done=self.capture is not None and self.capture.advance(),
             spare_survivors=self.command.spare_survivors,
+            kill_ordered="hang" if self.command.on_hang is OnHang.KILL and self.hang.found is not None else "",
         )
+
+    def _on_hang(self) -> None:
+        """Take stacks while the tree hangs; `stop.step` ends it if that was ordered."""
+        self.hang_captured = True
+        self.status.state = "hung"
+        self.show(self.status)
+        if self.command.on_hang is OnHang.CAPTURE and self.capture is None:
+            folder = self.command.folder / "stacks"
+            self.capture = CaptureJob(self.ledger.running(), folder, self._record, self.observer.helpers)
 
     def _act(self, action: Action, course: Course) -> None:
         running = self.ledger.running()
         if action is Action.CAPTURE:
-            if course.end == "deadline":
+            if course.end == "hang":
+                pass  # the suspicion has been recorded
+            elif course.end == "deadline":
                 reason = f"the deadline of {self.command.deadline_s:g} s passed"
                 self.sink(Suspected(suspicion="deadline", reasons=(reason,), keys=tuple(e.key for e in running)))
             else:
@@ -226,6 +254,7 @@ class _Attempt:
         for event in self.channel.read():
             self._record(event)
             self.faults.on_event(event)
+            self.hang.on_event(event)
             if isinstance(event, PhaseMarked):
                 self.status.phase = event.phase if event.state == "begin" else self.status.phase
 
@@ -233,6 +262,7 @@ class _Attempt:
         self._read_channel()
         for entry in self.ledger.running():
             self.sink(LeftBehind(what="process", name=entry.name, key=entry.key))
+        self.hang.close()
         self.shm.reclaim()
         self.observer.close()
         self.channel.close()
