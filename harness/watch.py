@@ -35,6 +35,8 @@ class WatchRequest:
     out: Path | None = None
     timeout_s: float | None = None
     on_hang: OnHang = OnHang.CAPTURE
+    sources: tuple[str, ...] = ()
+    """Further sources of exit statuses: ``connector``."""
     without: frozenset[str] = frozenset()
 
 
@@ -85,6 +87,7 @@ def watch(request: WatchRequest, show: Callable[[Status], None] = lambda _: None
         without=request.without,
         attached=True,
         on_hang=request.on_hang,
+        sources=request.sources,
         spare_survivors=True,
     )
     try:

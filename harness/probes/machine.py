@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from harness.probes import linux
+from harness.probes import connector, linux
 from harness.probes.py_spy import find_py_spy
 from harness.spec import Environment
 
@@ -40,6 +40,7 @@ def capabilities(without: frozenset[str]) -> dict[str, str]:
         "subreaper": "yes",
         "pidfd_info": linux.probe_exit_info() or "yes",
         "zombie_stat": "yes",
+        "connector": connector.probe() or "yes",
         "py_spy": "yes" if find_py_spy() else "py-spy is not installed",
         "ptrace": _ptrace(),
         "cgroup": _cgroup(),

@@ -18,11 +18,13 @@ from harness.events import (
     AttemptEnded,
     AttemptStarted,
     Event,
+    HarnessNote,
     LeftBehind,
     PhaseMarked,
     StopStep,
     Suspected,
 )
+from harness.probes.connector import Connector, ConnectorUnavailableError
 from harness.probes.linux import become_subreaper
 from harness.record import Sink
 from harness.spec import Fault
@@ -117,7 +119,8 @@ class _Attempt:
         self.cookie = new_cookie()
         self.sink: Sink = sink
         self.ledger = Ledger(self._record)
-        self.observer = Observer(self.ledger, self.cookie, command.without)
+        self.connector, self.missing = _connector(command.sources)
+        self.observer = Observer(self.ledger, self.cookie, command.without, self.connector)
         self.shm = ShmWatch(self.ledger, self._record)
         self.faults = FaultPlan(command.faults, self.ledger, self._record)
         self.channel = PhaseChannel(command.folder / "phases.jsonl", command.nonce)
@@ -136,6 +139,8 @@ class _Attempt:
                 argv=self.command.argv, nonce=self.command.nonce, cookie=self.cookie, sources=self.command.sources
             )
         )
+        if self.missing:
+            self.sink(HarnessNote(note=self.missing))
         root = self.observer.root(self._start())
         course = Course(state=State.RUNNING, since=self.started)
         slow = 0.0
@@ -265,12 +270,27 @@ class _Attempt:
         self.hang.close()
         self.shm.reclaim()
         self.observer.close()
+        if self.connector is not None:
+            self.connector.close()
+        if self.observer.lost_events:
+            lost = f"the process-event connector lost events {self.observer.lost_events} times; pidfds were still there"
+            self.sink(HarnessNote(note=lost))
         self.channel.close()
         wall_s = round(time.monotonic() - self.started, 3)
         self.sink(AttemptEnded(end=course.end, wall_s=wall_s, detail=_last_line(self.command.folder / "stderr")))
 
     def _record(self, event: Event) -> None:
         self.sink(event)
+
+
+def _connector(sources: tuple[str, ...]) -> tuple[Connector | None, str]:
+    """Return the connector where it was asked for and can be had, otherwise why it cannot."""
+    if "connector" not in sources:
+        return None, ""
+    try:
+        return Connector(), ""
+    except ConnectorUnavailableError as error:
+        return None, f"going on without the process-event connector: {error}"
 
 
 def _last_line(path: Path) -> str:

@@ -33,7 +33,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("harness.outcome", "harness.spec", "harness.events", "harness.attempt", "harness.roles"),
     ("harness.plan", "harness.record", "harness.probes", "harness.stacks", "harness.environments"),
     ("harness.supervise",),
-    ("harness.judge",),
+    ("harness.causes", "harness.judge"),
     ("harness.run",),
     ("scenarios",),
     ("reports",),
