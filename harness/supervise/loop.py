@@ -222,7 +222,11 @@ class _Attempt:
         self.show(self.status)
         if self.command.on_hang is OnHang.CAPTURE and self.capture is None:
             folder = self.command.folder / "stacks"
-            self.capture = CaptureJob(self.ledger.running(), folder, self._record, self.observer.helpers)
+            self.capture = self._capture(folder)
+
+    def _capture(self, folder: Path) -> CaptureJob:
+        keys = [entry.key for entry in self.ledger.running()]
+        return CaptureJob(keys, folder, self._record, self.observer.helpers, self.command.without)
 
     def _act(self, action: Action, course: Course) -> None:
         running = self.ledger.running()
@@ -241,7 +245,7 @@ class _Attempt:
                     )
                 )
             folder = self.command.folder / "stacks"
-            self.capture = CaptureJob(running, folder, self._record, self.observer.helpers)
+            self.capture = self._capture(folder)
         elif action in {Action.TERMINATE, Action.KILL}:
             number = signal.SIGTERM if action is Action.TERMINATE else signal.SIGKILL
             self.sink(StopStep(step=number.name, keys=tuple(entry.key for entry in running)))
