@@ -1,8 +1,8 @@
 """The tools that take stacks of a live process, and the command line of each; the least intrusive first.
 
-py-spy stops every thread for the time of a dump (ptrace) and shows Python and, with ``--native``, native frames. pystack
-(elfutils) also shows threads that Python never saw. gdb serves for processes without Python. None of them is run before
-a suspicion is recorded, and never two on one process at a time.
+py-spy stops every thread for the time of a dump (ptrace) and shows Python and, with ``--native``, native frames.
+pystack (elfutils) also shows threads that Python never saw. gdb serves for processes without Python. None of them is
+run before a suspicion is recorded, and never two on one process at a time.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def tools_for(pid: int, without: frozenset[str] = frozenset()) -> Sequence[Stack
             argv = (pystack, "remote", "--native-all", str(pid))
             able.append(StackTool(name="pystack", argv=argv, suffix="pystack.txt", seconds=8.0))
     if (gdb := find("gdb")) and "gdb" not in without:
-        argv = (
+        words = (
             gdb,
             "-p",
             str(pid),
@@ -60,7 +60,7 @@ def tools_for(pid: int, without: frozenset[str] = frozenset()) -> Sequence[Stack
             "-ex",
             "thread apply all bt",
         )
-        able.append(StackTool(name="gdb", argv=argv, suffix="gdb.txt", seconds=8.0))
+        able.append(StackTool(name="gdb", argv=words, suffix="gdb.txt", seconds=8.0))
     return able
 
 
