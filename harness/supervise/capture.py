@@ -64,6 +64,8 @@ class CaptureJob:
         self._sink = sink
         self._helpers = helpers
         self._deadline = time.monotonic() + TOTAL_S
+        self.done = False
+        self.captures: list[StacksCaptured] = []
         for key in keys:
             self._write_waits(key)
 
@@ -75,7 +77,8 @@ class CaptureJob:
                 self._collect(dump)
         while self._waiting and len(self._running) < PARALLEL:
             self._start(self._waiting.pop(0))
-        return not self._waiting and not self._running
+        self.done = not self._waiting and not self._running
+        return self.done
 
     def _write_waits(self, key: ProcessKey) -> None:
         started = time.monotonic()
@@ -137,8 +140,8 @@ class CaptureJob:
 
     def _say(self, key: ProcessKey, tool: str, path: Path | None, seconds: float, detail: str) -> None:
         where = f"{self._folder.name}/{path.name}" if path is not None else ""
-        self._sink(
-            StacksCaptured(
-                key=key, tool=tool, path=where, seconds=round(seconds, 3), partial=bool(detail), detail=detail
-            )
+        captured = StacksCaptured(
+            key=key, tool=tool, path=where, seconds=round(seconds, 3), partial=bool(detail), detail=detail
         )
+        self.captures.append(captured)
+        self._sink(captured)

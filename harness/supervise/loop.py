@@ -34,6 +34,7 @@ from harness.supervise.cookie import new_cookie
 from harness.supervise.faults import FaultPlan
 from harness.supervise.hang import HangDetector
 from harness.supervise.ledger import Ledger
+from harness.supervise.merged import merge_captures, write_merged
 from harness.supervise.observer import Observer
 from harness.supervise.shm import ShmWatch
 from harness.supervise.stop import Action, Course, Situation, State, step
@@ -155,8 +156,8 @@ class _Attempt:
                 self._slow_tick(course)
             for entry in self.ledger.running():
                 self.ledger.refresh_title(entry, time.monotonic_ns())
-            if self.capture is not None:
-                self.capture.advance()
+            if self.capture is not None and not self.capture.done and self.capture.advance():
+                self._merge(self.capture)
             course, action = step(course, self._situation(now, root_running=root.running))
             self._act(action, course)
             if self.hang.found is not None and not self.hang_captured:
@@ -210,7 +211,7 @@ class _Attempt:
             running=len(self.ledger.running()),
             deadline=self.started + self.command.deadline_s,
             interrupts=self.interrupts.count,
-            capture_done=self.capture is not None and self.capture.advance(),
+            capture_done=self.capture is not None and self.capture.done,
             spare_survivors=self.command.spare_survivors,
             kill_ordered="hang" if self.command.on_hang is OnHang.KILL and self.hang.found is not None else "",
         )
@@ -223,6 +224,16 @@ class _Attempt:
         if self.command.on_hang is OnHang.CAPTURE and self.capture is None:
             folder = self.command.folder / "stacks"
             self.capture = self._capture(folder)
+
+    def _merge(self, capture: CaptureJob) -> None:
+        """Write the merged stacks beside the single ones; a dump that no parser copes with costs only the merge."""
+        names = {entry.key: entry.name for entry in self.ledger.entries.values()}
+        try:
+            merged = merge_captures(capture.captures, names, self.command.folder)
+            if merged is not None:
+                write_merged(merged, self.command.folder / "stacks")
+        except (OSError, ValueError) as error:
+            self.sink(HarnessNote(note=f"the stacks were not merged: {error}"))
 
     def _capture(self, folder: Path) -> CaptureJob:
         keys = [entry.key for entry in self.ledger.running()]

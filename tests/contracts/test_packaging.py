@@ -43,6 +43,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "harness.pytest_plugin",
         "harness.history",
         "harness.cluster",
+        "harness.snapshot",
         "harness.watch",
         "harness.__main__",
     ),
