@@ -127,6 +127,8 @@ def _effective(attempt: Attempt, workers: object) -> dict[str, str]:
         return {}
     executor = "mp" if workers else "uni"
     effective = {"executor": executor}
+    if attempt.named(SPAWNED):
+        effective["start"] = "spawn"  # vLLM's CPU platform, and any Ray actor, override a wish for fork
     if attempt.params["backend"] != "default":
         effective["backend"] = executor
     return effective

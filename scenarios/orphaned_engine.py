@@ -39,8 +39,9 @@ def expect(params: Params, environment: Environment) -> Expectation | None:
     if params["target"] == "api" and params["moment"] == "start":
         return Expectation(
             verdict=VerdictName.OTHER_FAILURE,
-            reason="vLLM 0.32 swallows a SIGTERM that comes during start-up and serves (vllm#44751); the first recorded"
-            " run showed this against the expectation that it would end",
+            reason="vLLM 0.32 swallows a SIGTERM that comes during start-up (vllm#44751): its handler raises"
+            " KeyboardInterrupt, which zmq_socket_ctx (vllm/utils/network_utils.py) catches and drops. The first"
+            " recorded run showed this against the expectation that the server would end",
             signature="not obeyed",
         )
     reasons = {

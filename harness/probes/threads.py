@@ -26,6 +26,8 @@ class WaitKind(StrEnum):
     CHILD = "child"
     SLEEP = "sleep"
     SIGNAL = "signal"
+    OPEN = "open"
+    """Of a FIFO, until somebody opens the other end."""
     STOPPED = "stopped"
     UNINTERRUPTIBLE = "uninterruptible"
     OTHER = "other"
@@ -121,7 +123,7 @@ def _call(words: list[bytes]) -> tuple[str, list[int]]:
     return SYSCALLS.get(number, f"syscall {number}"), [int(word, 16) for word in words[1:7]]
 
 
-def _decode(pid: int, call: str, arguments: list[int]) -> dict[str, object]:  # noqa: PLR0911 - one case a call
+def _decode(pid: int, call: str, arguments: list[int]) -> dict[str, object]:  # noqa: C901, PLR0911 - one case a call
     match call:
         case "futex":
             operation = arguments[1] & 0x7F
@@ -132,6 +134,8 @@ def _decode(pid: int, call: str, arguments: list[int]) -> dict[str, object]:  # 
             return {"kind": WaitKind.SLEEP, "call": call, "timed": True}
         case "wait4" | "waitid":
             return {"kind": WaitKind.CHILD, "call": call}
+        case "open" | "openat":
+            return {"kind": WaitKind.OPEN, "call": call}
         case "pause" | "rt_sigsuspend" | "rt_sigtimedwait":
             return {"kind": WaitKind.SIGNAL, "call": call}
         case "poll":
