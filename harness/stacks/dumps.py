@@ -83,7 +83,7 @@ def read_dumps(stream: Iterable[bytes]) -> Iterator[list[ThreadStack]]:
     text = b""
     for piece in stream:
         text += piece
-        if _MARK in piece:
+        if _MARK in text[-len(piece) - len(_MARK) :]:
             *whole, text = text.split(_MARK)
             text = _MARK + text
         else:

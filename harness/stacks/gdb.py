@@ -14,7 +14,6 @@ TOOL: Final = "gdb"
 _HEADER: Final = re.compile(r"\d+ \((?:Thread 0x[0-9a-f]+ \()?(?:LWP|process) (\d+)\)?(?: \"(.*?)\")?.*\):?\s*$")
 _NUMBER: Final = re.compile(r"#\d+\s+(?:0x in )?")
 _PLACE: Final = re.compile(r" (?:at (.+?):(\d+)|from (.+))$")
-_CUT: Final = ("Backtrace stopped:", "(More stack frames follow...)", "Cannot access memory")
 
 
 def _line(line: str) -> Frame | None:
@@ -46,6 +45,10 @@ def _name(call: str) -> str:
 _memo: Final = FrameMemo(_line, innermost_first=True)
 
 
+def _is_cut(body: str) -> bool:
+    return "Backtrace stopped:" in body or "(More stack frames follow" in body or "Cannot access memory" in body
+
+
 def parse(text: str, process: Process, *, sample: int = 0, partial: bool = False) -> list[ThreadStack]:
     """Return the threads of one process; a torn last line makes the last thread partial."""
     stacks = []
@@ -54,7 +57,7 @@ def parse(text: str, process: Process, *, sample: int = 0, partial: bool = False
         if header is None:
             continue
         body = rest.partition("\n[Inferior ")[0]
-        cut = partial or torn or any(mark in body for mark in _CUT)
+        cut = partial or torn or _is_cut(body)
         thread, name = header.groups()
         stacks.append(
             ThreadStack(process, _memo.frames(body), int(thread), name or "", "", None, "", sample, TOOL, cut)

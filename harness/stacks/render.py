@@ -198,7 +198,8 @@ def _indent(depth: int) -> str:
 
 
 def _cut(shown: str, most: int) -> str:
-    shown = " ".join(shown.split())
+    if not shown.isprintable():
+        shown = " ".join("".join(letter if letter.isprintable() else " " for letter in shown).split())
     return shown if len(shown) <= most else f"{shown[: most // 2]}…{shown[-(most // 2) + 1 :]}"
 
 
