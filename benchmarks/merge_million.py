@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from harness.events import ProcessKey  # noqa: E402 - runs from a checkout
-from harness.stacks.dumps import read_dumps, write_dump  # noqa: E402
+from harness.stacks.dumps import Tool, read_dumps, write_dump  # noqa: E402
 from harness.stacks.merge import Merger  # noqa: E402
 from harness.stacks.model import Process  # noqa: E402
 from harness.stacks.render import LINES, text  # noqa: E402
@@ -68,7 +68,7 @@ def generate(ranks: int) -> None:
         dump[::2] = made[dice.randrange(CLASSES)]
         dump[1::2] = [digits[at : at + 10] for at in range(0, 10 * places, 10)]
         process = Process(ProcessKey(1000 + rank, 5_000_000 + rank), "train.py", "trainer", rank)
-        piece = write_dump(process, "".join(dump).replace("PID", str(1000 + rank), 1))
+        piece = write_dump(process, "".join(dump).replace("PID", str(1000 + rank), 1), tool=Tool.GDB)
         pieces.append(piece)
         size += len(piece)
         if size > CHUNK:

@@ -106,7 +106,8 @@ def _segments(merged: Merged) -> _Segment:
 
 
 def _same(merged: Merged, node: int, child: int) -> bool:
-    return merged.tree.threads[node] == 0 and len(merged.members(node)) == len(merged.members(child))
+    here, there = merged.members(node), merged.members(child)
+    return merged.tree.threads[node] == 0 and (here is there or len(here) == len(there))
 
 
 def _choose(merged: Merged, root: _Segment, marked: Members, room: int) -> None:
