@@ -1,10 +1,10 @@
 """Merges the stacks of a million ranks, read from a stream, and shows how time and memory grow up to there.
 
 Each rank's stack is a gdb dump of its own: 40 frames of one of 30 classes, with the addresses of its own address space
-(81 of them: each frame's, each object's, the thread's), its own pid and thread id. A child
-process makes the texts and writes them into a pipe; this process reads, parses, merges, renders. Nothing is parsed
-without having been read: what is remembered is the text of a stack *after* its addresses were cut out, and cutting is
-done to every dump. ``cpu`` is this process's own time, ``wall`` includes waiting for the generator.
+(81 of them: each frame's, each object's, the thread's), its own pid, thread id and rank among the arguments. A child
+process makes the texts and writes them into a pipe; this process reads, parses, merges, renders. What is remembered is
+the text of a stack *after* its addresses and decimal arguments were cut out, and cutting is done to every dump. ``cpu``
+is this process's own time, ``wall`` includes waiting for the generator.
 
 ``python benchmarks/merge_million.py [SIZE…]``, each size in a process of its own, so that ``ru_maxrss`` is its own.
 """
@@ -49,9 +49,7 @@ def templates() -> list[list[str]]:
         for depth in range(DEPTH):
             outer = DEPTH - depth
             name = f"ns::Layer{outer}::step_{outer}" + ("" if outer < shared else f"_c{number}")
-            lines.append(
-                f"#{depth:<2} 0x00007f@ in {name} (this=0x55@, n=<optimized out>) at /src/l{outer}.cpp:{outer * 7}\n"
-            )
+            lines.append(f"#{depth:<2} 0x00007f@ in {name} (this=0x55@, n={depth}) at /src/l{outer}.cpp:{outer * 7}\n")
         made.append("".join(lines).split("@"))
     return made
 
@@ -68,7 +66,9 @@ def generate(ranks: int) -> None:
         dump[::2] = made[dice.randrange(CLASSES)]
         dump[1::2] = [digits[at : at + 10] for at in range(0, 10 * places, 10)]
         process = Process(ProcessKey(1000 + rank, 5_000_000 + rank), "train.py", "trainer", rank)
-        piece = write_dump(process, "".join(dump).replace("PID", str(1000 + rank), 1), tool=Tool.GDB)
+        piece = write_dump(
+            process, "".join(dump).replace("PID", str(1000 + rank)).replace("n=7", f"rank={rank}"), tool=Tool.GDB
+        )
         pieces.append(piece)
         size += len(piece)
         if size > CHUNK:

@@ -14,6 +14,7 @@ TOOL: Final = "gdb"
 _HEADER: Final = re.compile(r"\d+ \((?:Thread 0x[0-9a-f]+ \()?(?:LWP|process) (\d+)\)?(?: \"(.*?)\")?.*\):?\s*$")
 _NUMBER: Final = re.compile(r"#\d+\s+(?:0x in )?")
 _PLACE: Final = re.compile(r" (?:at (.+?):(\d+)|from (.+))$")
+_VALUE: Final = re.compile("=-?[0-9]+")  # arguments: descriptors, sizes, ranks
 _CUT: Final = ("Backtrace stopped:", "(More stack frames follow", "Cannot access memory")
 
 
@@ -43,7 +44,7 @@ def _name(call: str) -> str:
     return native_name(call.partition(" (")[0])
 
 
-_memo: Final = FrameMemo(_line, innermost_first=True, cut_marks=_CUT)
+_memo: Final = FrameMemo(_line, innermost_first=True, values=_VALUE, cut_marks=_CUT)
 
 
 def parse(text: str, process: Process, *, sample: int = 0, partial: bool = False) -> list[ThreadStack]:

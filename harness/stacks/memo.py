@@ -52,6 +52,7 @@ class FrameMemo:
     Args:
         parse_line: Reads one line without addresses; ``None`` for a line that is no frame.
         innermost_first: How the tool orders its lines.
+        values: What else, besides addresses, differs between equal stacks and is no part of any frame.
         cut_marks: Words with which the tool says that a stack goes on where it could not follow.
         limit: Characters of text to remember.
     """
@@ -61,11 +62,13 @@ class FrameMemo:
         parse_line: LineParser,
         *,
         innermost_first: bool,
+        values: re.Pattern[str] | None = None,
         cut_marks: tuple[str, ...] = (),
         limit: int = _LIMIT,
     ) -> None:
         self._parse_line = parse_line
         self._innermost_first = innermost_first
+        self._values = values
         self._cut_marks = cut_marks
         self._limit = limit
         self._size = 0
@@ -75,6 +78,8 @@ class FrameMemo:
     def read(self, body: str) -> Body:
         """Return what a body of lines holds; the same object for the same text."""
         key = without_addresses(body)
+        if self._values is not None:
+            key = self._values.sub("=", key)
         found = self._bodies.get(key)
         return found if found is not None else self._miss(key)
 

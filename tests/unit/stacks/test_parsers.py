@@ -179,6 +179,14 @@ def test_the_same_stack_at_another_address_is_the_same_object(address: int, othe
     assert one.frames == (Frame("??", native=True), Frame("f", "libx.so", native=True))
 
 
+@given(st.integers(-5, 10**9), st.integers(-5, 10**9))
+def test_the_same_stack_with_other_numbers_among_its_arguments_is_the_same_object(value: int, other: int) -> None:
+    texts = [f"Thread 1 (LWP 5):\n#0  f1 (rank={number}, s=<optimized out>) at x.c:7\n" for number in (value, other)]
+    one, two = (parse(text, process(1))[0] for text in texts)
+    assert one.frames is two.frames
+    assert one.frames == (Frame("f1", "x.c", 7, native=True),)
+
+
 @given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.sampled_from([" in f (", ", ", ")\n", "@plt "])), max_size=6))
 def test_only_addresses_are_cut(parts: list[tuple[int, str]]) -> None:
     text = "#0  " + "".join(f"0x{address:x}{rest}" for address, rest in parts)
