@@ -28,7 +28,7 @@ from harness.spec import Fault
 from harness.supervise.capture import CaptureJob
 from harness.supervise.channel import PhaseChannel
 from harness.supervise.cookie import new_cookie
-from harness.supervise.faults import FaultPlan
+from harness.supervise.faults.plan import FaultPlan
 from harness.supervise.ledger import Ledger
 from harness.supervise.observer import Observer
 from harness.supervise.shm import ShmWatch
@@ -99,6 +99,8 @@ def supervise(
     except RecordingError:
         attempt.abandon()
         raise
+    finally:
+        attempt.faults.undo_all()
 
 
 class _Attempt:
@@ -124,6 +126,7 @@ class _Attempt:
                 argv=self.command.argv, nonce=self.command.nonce, cookie=self.cookie, sources=self.command.sources
             )
         )
+        self.faults.begin()
         root = self.observer.root(self._start())
         course = Course(state=State.RUNNING, since=self.started)
         slow = 0.0
@@ -147,6 +150,7 @@ class _Attempt:
     def abandon(self) -> None:
         """End the tree without recording: the record cannot be written any more."""
         self.sink = lambda _: None
+        self.faults.undo_all()
         until = time.monotonic() + 10
         while self.ledger.running() and time.monotonic() < until:
             for entry in self.ledger.running():
@@ -194,6 +198,8 @@ class _Attempt:
         )
 
     def _act(self, action: Action, course: Course) -> None:
+        if action in {Action.TERMINATE, Action.KILL}:
+            self.faults.undo_all()
         running = self.ledger.running()
         if action is Action.CAPTURE:
             if course.end == "deadline":
@@ -231,6 +237,7 @@ class _Attempt:
 
     def _finish(self, course: Course) -> None:
         self._read_channel()
+        self.faults.undo_all()
         for entry in self.ledger.running():
             self.sink(LeftBehind(what="process", name=entry.name, key=entry.key))
         self.shm.reclaim()
