@@ -23,10 +23,16 @@ BEGIN_S: Final = 60.0
 """How long a fault may take that is there before the program starts, in seconds."""
 
 
+NOBODY_S: Final = 1.0
+"""How long a process that a due fault is aimed at may be unknown, in seconds: a title is seen a few ms after the exec.
+"""
+
+
 class Stage(Enum):
     """How far a fault has come."""
 
     WAITING = auto()
+    DUE = auto()
     ATTEMPTED = auto()
     IN_FORCE = auto()
     DONE = auto()
@@ -65,17 +71,17 @@ class FaultPlan:
             return
         for item in self._items:
             if item.fault.at == event.mark and item.stage is Stage.WAITING and not self._over:
+                item.stage, item.deadline = Stage.DUE, time.monotonic() + NOBODY_S
                 self._perform(item)
-                if item.stage is Stage.WAITING:
-                    item.stage = Stage.DONE
-                    self._sink(FaultFailed(fault=item.fault.name, detail=_nobody(item.fault.action)))
             elif item.fault.until == event.mark and item.stage in {Stage.ATTEMPTED, Stage.IN_FORCE}:
                 item.undo_at = time.monotonic()  # one that the program felt before it was confirmed is confirmed first
 
     def tick(self) -> None:
         """Perform the faults that wait for a process, confirm the ones under way, undo those whose time is over."""
         for item in self._items:
-            if item.stage is Stage.WAITING and item.fault.at is None and not self._over:
+            if self._over:
+                return
+            if item.stage is Stage.DUE or (item.stage is Stage.WAITING and item.fault.at is None):
                 self._perform(item)
             elif item.stage is Stage.ATTEMPTED:
                 self._confirm(item)
@@ -88,12 +94,20 @@ class FaultPlan:
         Everything is undone before anything of it is recorded, so that a full disk keeps no fault alive.
         """
         self._over = True
+        momentary = [item for item in self._items if item.stage is Stage.ATTEMPTED and not _lasts(item)]
         self._undo(self._items[::-1])
+        for item in momentary:
+            self._confirm(item)
+        for item in self._items:
+            if item.stage is Stage.DUE:
+                self._give_up(item)
 
     def _perform(self, item: _Item) -> None:
-        """Begin a fault; it stays ``WAITING`` if there is no process for it yet."""
+        """Begin a fault, unless there is no process for it yet; one that is due does not wait for ever."""
         performer = _performer(item.fault, self._ledger)
         if performer is None:
+            if item.stage is Stage.DUE and time.monotonic() > item.deadline:
+                self._give_up(item)
             return
         item.performer, item.stage = performer, Stage.ATTEMPTED
         item.deadline = time.monotonic() + CONFIRM_S
@@ -121,6 +135,10 @@ class FaultPlan:
             self._sink(FaultConfirmed(fault=item.fault.name, detail=detail))
         elif now > item.deadline:
             self._fail(item, _not_seen(item.fault.action, item.performer))
+
+    def _give_up(self, item: _Item) -> None:
+        item.stage = Stage.DONE
+        self._sink(FaultFailed(fault=item.fault.name, detail=_nobody(item.fault.action)))
 
     def _fail(self, item: _Item, detail: str) -> None:
         self._sink(FaultFailed(fault=item.fault.name, detail=detail))
@@ -169,6 +187,10 @@ def _on_processes(
             return ClosedPortFault(action, entries)
         case SlowDisk():
             return DiskFault(name, action, entries)
+
+
+def _lasts(item: _Item) -> bool:
+    return item.performer is not None and item.performer.lasts
 
 
 def _nobody(action: FaultAction) -> str:
