@@ -21,6 +21,7 @@ VERBS: Final[dict[str, str]] = {
     "report": "Print the table of stored runs.",
     "ps": "List every process of a stored run.",
     "watch": "Supervise any command and keep a record of it.",
+    "snapshot": "Show stacks, states and waits of a live process tree.",
 }
 
 

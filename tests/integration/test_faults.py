@@ -32,8 +32,9 @@ from harness.events import (
 from harness.probes import proc
 from harness.record import Sink
 from harness.spec import ClosePort, Fault, FaultAction, FillShm, HoldPort, LimitMemory, SendSignal, SlowDisk
-from harness.supervise.faults.disk import Hierarchy, disk_of, find_hierarchy
+from harness.supervise.faults.disk import DiskFault, Hierarchy, disk_of, find_hierarchy
 from harness.supervise.faults.performer import FaultError
+from harness.supervise.ledger import Entry
 from harness.supervise.loop import Command, Interrupts, supervise
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -258,6 +259,31 @@ def test_the_second_version_of_cgroups_is_asked_in_its_own_words(tmp_path: Path)
     hierarchy = find_hierarchy(f"cgroup2 {tmp_path} cgroup2 rw,nosuid 0 0\n")
     assert hierarchy == Hierarchy(mount=tmp_path, version=2)
     assert hierarchy.limits("254:0", 1024) == {"io.max": "254:0 rbps=1024 wbps=1024"}
+
+
+def test_the_second_version_gets_its_controller_and_loses_it_again(tmp_path: Path) -> None:
+    """Groups have no block controller until their parent hands it on; that is undone, too."""
+    try:
+        disk_of(str(tmp_path))
+    except FaultError as reason:
+        pytest.skip(str(reason))
+    (tmp_path / "cgroup.subtree_control").write_text("cpu\n")
+    stat = proc.read_stat(os.getpid())
+    assert stat is not None
+    me = Entry(key=stat.key, ppid=1, parent=None, name="me", pidfd=-1, claimed_by="root")
+    action = SlowDisk(target=".*", bytes_per_s=1024, path=str(tmp_path))
+    fault = DiskFault("slow disk", action, [me], Hierarchy(mount=tmp_path, version=2))
+    fault.perform()
+    (group,) = tmp_path.glob("crashcart-*-slow_disk")
+    assert (tmp_path / "cgroup.subtree_control").read_text() == "+io"
+    assert (group / "cgroup.procs").read_text() == str(os.getpid())
+    assert fault.confirm() == f"1 processes read and write 1024 bytes/s at most ({group})"
+    for file in group.iterdir():  # the kernel's own files vanish with a group
+        file.unlink()
+    assert fault.undo() == "the processes are in the cgroup that they were in"
+    assert (tmp_path / "cgroup.subtree_control").read_text() == "-io"
+    assert not group.exists()
+    assert fault.undo() is None
 
 
 def test_a_stop_for_a_time(lab: Lab) -> None:

@@ -2,7 +2,8 @@
 
 What was tried: device-mapper's delay target needs a device of its own below the files, and the kernel module. The
 throttle of cgroups needs neither, and touches nobody but the processes that are moved. Version 1 (hierarchy ``blkio``)
-was run; version 2 (``io.max``) is written from Documentation/admin-guide/cgroup-v2.rst and tested on a made-up tree.
+is what the tests run. The writes for version 2 (Documentation/admin-guide/cgroup-v2.rst) were done by hand on Linux
+6.18: 1.5 MiB took 2 ms, then 1.49 s at 1 MiB/s, then 2 ms; this code has met version 2 on a made-up tree only.
 """
 
 from __future__ import annotations
