@@ -7,7 +7,19 @@ from __future__ import annotations
 
 from harness.attempt import Attempt, Judgement, Process
 from harness.outcome import Kind, Verdict, VerdictName
-from harness.spec import Axis, Description, Environment, Expectation, Fault, Launch, Params, Reference, Row, Scenario
+from harness.spec import (
+    Axis,
+    Description,
+    Environment,
+    Expectation,
+    Fault,
+    Launch,
+    Params,
+    Reference,
+    Row,
+    Scenario,
+    SendSignal,
+)
 from scenarios.needs import missing_vllm
 
 TARGETS = {"core": "VLLM::EngineCore", "worker": "VLLM::Worker"}
@@ -56,8 +68,8 @@ def launch(params: Params, environment: Environment) -> Launch:
     """Signal the target when the program says that its moment has come."""
     del environment
     target = TARGETS.get(params["target"], r".*vllm.*serve|.*vllm\.entrypoints|VLLM::APIServer")
-    fault = Fault(name=f"{params['signal'].lower()}_{params['target']}", signal=f"SIG{params['signal']}",
-                  target=target, at="fault_now")  # fmt: skip
+    action = SendSignal(signal=f"SIG{params['signal']}", target=target)
+    fault = Fault(name=f"{params['signal'].lower()}_{params['target']}", action=action, at="fault_now")
     return Launch(module="scenarios.programs.orphaned_engine", faults=(fault,), expected_s=45, deadline_s=240)
 
 
