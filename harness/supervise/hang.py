@@ -26,7 +26,7 @@ from harness.supervise.waitgraph import Graph, Node, culprits, dead_processes, e
 from harness.supervise.waits import outside_holders, read_graph
 
 INTERVAL_S: Final = 1.0
-COST_SHARE: Final = 0.005
+COST_SHARE: Final = 0.01
 """Looking may take this share of one processor; a larger tree is looked at less often."""
 CONFIRM_S: Final = 3.0
 """A deadlock must look the same for this long, in seconds, without a single context switch."""
