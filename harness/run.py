@@ -7,6 +7,7 @@ import secrets
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,21 @@ from harness import __version__
 from harness.child import PARAMS
 from harness.environments import cache_folder, effective_version, overlay, path_with
 from harness.errors import EnvironmentBuildError, ExitCode, RecordingError, UsageError
-from harness.events import AttemptEnded, AttemptSkipped, EffectiveSeen, GateChecked, RunEnded, RunStarted
+from harness.events import (
+    AttemptEnded,
+    AttemptSkipped,
+    EffectiveSeen,
+    GateChecked,
+    LeftBehind,
+    ProcessKey,
+    RunEnded,
+    RunStarted,
+)
 from harness.judge import Oracle, Row, judge_cell
 from harness.outcome import Verdict, VerdictName
 from harness.plan import Cell, plan
+from harness.probes.gpu import GpuFindingKind, explain
+from harness.probes.gpu_probes import look_at_gpus
 from harness.probes.machine import capabilities, describe, read_environment
 from harness.record import Manifest, Recorder, RunRecord, Sink, link_latest, new_run_id, read_run, write_results
 from harness.spec import Environment, Launch, Scenario
@@ -29,6 +41,8 @@ from harness.supervise.cookie import find_survivors
 from harness.supervise.loop import Command, Interrupts, Status, supervise
 
 RAY_LOGS_MIB: Final = 16
+GPU_RETURN_S: Final = 30.0
+"""How long the GPU memory of an attempt may take to come back, in seconds; 2.5 to 5 were seen after a SIGKILL."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,8 +235,9 @@ class _Session:
             return
         survivors = find_survivors()
         notes = tuple(f"left by a crashcart that is gone: {one.key.pid} {one.title}" for one in survivors)
-        sink(GateChecked(moment="before", clean=not survivors, notes=notes))
-        if survivors:
+        notes += self._gpu_obstacles()
+        sink(GateChecked(moment="before", clean=not notes, notes=notes))
+        if notes:
             reason = f"the machine is not clean: {'; '.join(notes)}; `crashcart doctor --reap` ends them"
             sink(AttemptSkipped(verdict=VerdictName.NO_VERDICT, reason=reason))
             return
@@ -241,6 +256,26 @@ class _Session:
         finally:
             _keep_ray_logs(scratch, folder)
             shutil.rmtree(scratch, ignore_errors=True)
+
+    def _gpu_obstacles(self) -> tuple[str, ...]:
+        """Return memory on a GPU that nobody visible holds, or that a process holds which has ended."""
+        if not self.environment.gpus:
+            return ()
+        gpus = look_at_gpus(self.request.without)
+        stuck = {GpuFindingKind.NO_OWNER, GpuFindingKind.ENDED, GpuFindingKind.ZOMBIE}
+        return tuple(found.reason for found in explain(gpus.devices, gpus.holders) if found.kind in stuck)
+
+    def _gpu_residue(self, sink: Sink, members: Sequence[ProcessKey]) -> None:
+        """Wait for the GPU memory of an attempt to come back, and record what does not."""
+        until = time.monotonic() + GPU_RETURN_S
+        while self.environment.gpus:
+            gpus = look_at_gpus(self.request.without)
+            held = [found for found in explain(gpus.devices, gpus.holders, ledger=members) if found.ours]
+            if not held or time.monotonic() > until:
+                for found in held:
+                    sink(LeftBehind(what="gpu_memory", name=found.reason, bytes=(found.mib or 0) << 20))
+                return
+            time.sleep(0.5)
 
     def _overlays(self, launch: Launch) -> dict[str, Path]:
         paths = {}
@@ -271,7 +306,8 @@ class _Session:
             without=self.request.without,
         )
         try:
-            supervise(command, sink, self.interrupts, self.watcher.running)
+            members = supervise(command, sink, self.interrupts, self.watcher.running)
+            self._gpu_residue(sink, members)
         except RecordingError:
             raise
         except OSError as error:

@@ -12,6 +12,9 @@ from typing import Any
 from harness.errors import UsageError
 from harness.events import ProcessKey, StacksCaptured
 from harness.probes import proc
+from harness.probes.gpu import GpuFinding
+from harness.probes.gpu import explain as explain_gpus
+from harness.probes.gpu_probes import look_at_gpus
 from harness.roles import role
 from harness.supervise.capture import CaptureJob
 from harness.supervise.merged import MergedStacks, merge_captures
@@ -28,6 +31,8 @@ class Snapshot:
     graph: Graph
     captures: tuple[StacksCaptured, ...]
     merged: MergedStacks | None
+    gpu: tuple[GpuFinding, ...]
+    """Who holds GPU memory: this tree, others, or nobody that can be seen."""
     deadlocked: tuple[ProcessKey, ...]
     reasons: tuple[str, ...]
     seconds: float
@@ -47,6 +52,10 @@ class Snapshot:
                     "partial": [one.detail for one in self.captures if one.key == key and one.partial],
                 }
                 for key, name in self.names.items()
+            ],
+            "gpu": [
+                {"kind": one.kind.value, "gpu": one.gpu, "mib": one.mib, "ours": one.ours, "reason": one.reason}
+                for one in self.gpu
             ],
             "deadlocked": [key.pid for key in self.deadlocked],
             "reasons": list(self.reasons),
@@ -73,6 +82,7 @@ def snapshot(pid: int, without: frozenset[str] = frozenset()) -> Snapshot:
     if dead and outside_holders(graph, dead, [key.pid for key in names]) is not None:
         dead = frozenset()
     core = culprits(graph, dead)
+    gpus = look_at_gpus(without)
     captures: list[StacksCaptured] = []
     with tempfile.TemporaryDirectory(prefix="cc-") as name:
         folder = Path(name)
@@ -87,6 +97,7 @@ def snapshot(pid: int, without: frozenset[str] = frozenset()) -> Snapshot:
         graph=graph,
         captures=tuple(captures),
         merged=merged,
+        gpu=explain_gpus(gpus.devices, gpus.holders, ledger=tuple(names)),
         deadlocked=core,
         reasons=tuple(explain(graph, core)),
         seconds=round(time.monotonic() - began, 3),

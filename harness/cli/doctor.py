@@ -9,6 +9,8 @@ import click
 
 from harness.cli.options import as_json, without
 from harness.plan import Cell, plan
+from harness.probes.gpu import GpuSurvey, explain
+from harness.probes.gpu_probes import gpu_probes, look_at_gpus
 from harness.probes.machine import capabilities, describe, read_environment
 from harness.supervise.cookie import end_survivor, find_survivors
 from scenarios.registry import all_scenarios
@@ -37,10 +39,12 @@ def command(reap: bool, runs: Path, without: tuple[str, ...], as_json: bool) -> 
     able = capabilities(taken)
     cells = plan(all_scenarios(), environment)
     left = find_survivors(sorted(runs.glob("2*")))
+    gpus = look_at_gpus(taken)
     survivors = [{"pid": one.key.pid, "title": one.title, "ended": reap and end_survivor(one)} for one in left]
     if as_json:
         blocked = {cell.id: cell.untestable for cell in cells}
         document = {"machine": machine, "capabilities": able, "cells": blocked, "survivors": survivors}
+        document["gpu_probes"] = _probes(gpus)
         click.echo(json.dumps(document))
         return 0
     for name, value in machine.items():
@@ -48,11 +52,26 @@ def command(reap: bool, runs: Path, without: tuple[str, ...], as_json: bool) -> 
     click.echo("capabilities")
     for name, state in able.items():
         click.echo(f"  {name:14} {state}")
+    click.echo("GPU probes")
+    for name, state in _probes(gpus).items():
+        click.echo(f"  {name:14} {state}")
+    for device in gpus.devices:
+        click.echo(
+            f"  GPU {device.index} {device.model}: {device.memory_used_mib} of {device.memory_total_mib} MiB used"
+        )
+    for found in explain(gpus.devices, gpus.holders):
+        click.echo(f"  {found.reason}")
     _print_cells(cells)
     for survivor in survivors:
         state = "ended" if survivor["ended"] else "running; crashcart doctor --reap ends it"
         click.echo(f"left by a crashcart that is gone: pid {survivor['pid']} {survivor['title']} ({state})")
     return 0
+
+
+def _probes(gpus: GpuSurvey) -> dict[str, str]:
+    """Return each GPU probe with ``yes``, or why it is unavailable."""
+    missing = {one.probe: one.reason for one in gpus.unavailable}
+    return {probe.name: missing.get(probe.name, "yes") for probe in gpu_probes()}
 
 
 def _text(value: object) -> str:

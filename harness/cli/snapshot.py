@@ -32,6 +32,8 @@ def command(pid: int, without: tuple[str, ...], as_json: bool) -> int:  # noqa: 
     click.echo(f"{len(seen.names)} processes, {len(seen.graph.nodes)} threads, in {seen.seconds:.1f} s")
     for key, name in seen.names.items():
         click.echo(f"  {key.pid:>8} {seen.states[key]} {len(seen.graph.of(key)):>4} threads  {name[:100]}")
+    for held in seen.gpu:
+        click.echo(f"  {'this tree' if held.ours else 'another'}: {held.reason}")
     if seen.deadlocked:
         click.echo("\ndeadlock: nothing that exists can wake these any more")
         for reason in seen.reasons:

@@ -27,7 +27,9 @@ class WaitKind(StrEnum):
     SLEEP = "sleep"
     SIGNAL = "signal"
     OPEN = "open"
-    """Of a FIFO, until somebody opens the other end."""
+    """Of a FIFO for writing, until somebody opens it for reading."""
+    OPEN_TO_READ = "open to read"
+    """Of a FIFO for reading, until somebody opens it for writing: an idle server does this, too."""
     STOPPED = "stopped"
     UNINTERRUPTIBLE = "uninterruptible"
     OTHER = "other"
@@ -135,7 +137,9 @@ def _decode(pid: int, call: str, arguments: list[int]) -> dict[str, object]:  # 
         case "wait4" | "waitid":
             return {"kind": WaitKind.CHILD, "call": call}
         case "open" | "openat":
-            return {"kind": WaitKind.OPEN, "call": call}
+            flags = arguments[1 if call == "open" else 2]
+            reading = flags & os.O_ACCMODE == os.O_RDONLY
+            return {"kind": WaitKind.OPEN_TO_READ if reading else WaitKind.OPEN, "call": call}
         case "pause" | "rt_sigsuspend" | "rt_sigtimedwait":
             return {"kind": WaitKind.SIGNAL, "call": call}
         case "poll":

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final, Self
 
 from harness.child import COOKIE, NONCE, PHASES, SCRATCH
-from harness.errors import RecordingError
 from harness.events import (
     AttemptEnded,
     AttemptStarted,
@@ -21,6 +20,7 @@ from harness.events import (
     HarnessNote,
     LeftBehind,
     PhaseMarked,
+    ProcessKey,
     StopStep,
     Suspected,
 )
@@ -100,18 +100,20 @@ class Interrupts:
 
 def supervise(
     command: Command, sink: Sink, interrupts: Interrupts, show: Callable[[Status], None] = lambda _: None
-) -> str:
-    """Run one attempt to its end and return how it ended; no process of it is running afterwards.
+) -> tuple[ProcessKey, ...]:
+    """Run one attempt to its end and return all processes that it had; none of them is running afterwards.
 
     Raises:
-        RecordingError: If the record can no longer be written; the tree has been ended all the same.
+        RecordingError: If the record can no longer be written. The tree has been ended then, as after any exception.
     """
     attempt = _Attempt(command, sink, interrupts, show)
     try:
-        return attempt.run()
-    except RecordingError:
+        attempt.run()
+    except BaseException:
         attempt.abandon()
         raise
+    else:
+        return tuple(attempt.ledger.entries)
     finally:
         attempt.faults.undo_all()
 
@@ -135,7 +137,7 @@ class _Attempt:
         self.status = Status()
         self.started = time.monotonic()
 
-    def run(self) -> str:
+    def run(self) -> None:
         become_subreaper()
         self.sink(
             AttemptStarted(
@@ -166,7 +168,6 @@ class _Attempt:
             if self.hang.found is not None and not self.hang_captured:
                 self._on_hang()
         self._finish(course)
-        return course.end
 
     def abandon(self) -> None:
         """End the tree without recording: the record cannot be written any more."""

@@ -64,7 +64,19 @@ class Graph:
 
 def live_nodes(graph: Graph, *, polling_is_life: bool) -> frozenset[tuple[ProcessKey, int]]:
     """Return the threads (process and tid) that can still be woken."""
-    live = {_id(node) for node in graph.nodes if _alive_by_itself(node, polling_is_life=polling_is_life)}
+    spawning = {
+        child
+        for node in graph.nodes
+        if node.wait.kind is WaitKind.UNINTERRUPTIBLE
+        for waker in node.wakers
+        for child in waker.processes
+    }
+    live = {
+        _id(node)
+        for node in graph.nodes
+        if _alive_by_itself(node, polling_is_life=polling_is_life)
+        and not (node.wait.kind is WaitKind.OPEN_TO_READ and not polling_is_life and node.process in spawning)
+    }
     count = -1
     while len(live) != count:
         count = len(live)
@@ -130,7 +142,7 @@ def _alive_by_itself(node: Node, *, polling_is_life: bool) -> bool:  # noqa: PLR
     wait = node.wait
     if not polling_is_life and RUNTIME_THREAD.match(wait.name) and wait.kind is not WaitKind.RUNNING:
         return False
-    if wait.kind in {WaitKind.RUNNING, WaitKind.SLEEP, WaitKind.SIGNAL, WaitKind.OTHER}:
+    if wait.kind in {WaitKind.RUNNING, WaitKind.SLEEP, WaitKind.SIGNAL, WaitKind.OPEN_TO_READ, WaitKind.OTHER}:
         return True
     if wait.kind is WaitKind.OPEN:
         return polling_is_life

@@ -1,0 +1,39 @@
+"""Hangs of the zoo that need no stack, under plain watch: found in time, with class and suspect; idlers are let be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.zoo.catalogue import OPEN
+from tests.zoo.programs import Program, build
+from tests.zoo.watching import ALLOWED_S, look
+
+HANGS = ("locks_abba", "condition_lost_wakeup", "pipe_full", "unix_both_wait", "vfork_sleeper", "wait_for_stopped")
+DECLARED = ("sleeping_peer", "spin_python", "fifo_no_reader", "http_calls_itself")
+IDLE = ("http_idle", "sleep_wait", "event_main", "fifo_server", "stopped_continued", "zombie_kept")
+PROGRAMS = {program.name: program for program in OPEN}
+
+
+def program(name: str) -> Program:
+    """Return a program of the zoo, or skip where the machine lacks what it needs."""
+    found = PROGRAMS[name]
+    if why := found.missing():
+        pytest.skip(why)
+    return found
+
+
+@pytest.mark.parametrize("name", [*HANGS, *DECLARED])
+def test_a_hang_is_found_in_time_with_class_and_suspect(name: str, tmp_path: Path) -> None:
+    """Proved where it can be, from /proc alone, within 15 s of being there."""
+    build(program(name), tmp_path)
+    result = look(program(name), tmp_path, program(name).settle_s + ALLOWED_S + 5)
+    assert result.wrong() == ""
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_idle_is_not_hung(name: str, tmp_path: Path) -> None:
+    """Something outside, a timer or a child that works can still wake it: nothing is said for 15 s."""
+    build(program(name), tmp_path)
+    assert look(program(name), tmp_path, ALLOWED_S).wrong() == ""
