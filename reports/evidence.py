@@ -1,0 +1,131 @@
+"""What lies beside the events of an attempt: ends of its output, and its stacks. Every excerpt names file and lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+OUTPUTS: Final = ("stderr", "stdout")
+MERGED: Final = "stacks/merged.json"
+"""A prefix tree over all processes, as `StackNode`; written by whoever merges stacks, shown if it is there."""
+ERROR: Final = re.compile(r"Traceback \(most recent|\b\w*(Error|Exception)\b|\bFATAL\b|Segmentation fault|core dumped")
+ANSI: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+READ_AT_MOST: Final = 8 << 20
+"""Bytes read of one output file, from its end: some programs write gigabytes."""
+LINE_CHARS: Final = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Excerpt:
+    """Some lines of a text file, `first` to `last`, from 1; 0 where the file was too big to count from its beginning."""
+
+    path: str
+    why: str
+    first: int
+    last: int
+    text: str
+
+    @property
+    def source(self) -> str:
+        """File and lines, as people write them."""
+        return f"{self.path}:{self.first}-{self.last}" if self.first else self.path
+
+
+class StackNode(msgspec.Struct, frozen=True):
+    """A frame of merged stacks: which members have it, which are missing here, and what they called next."""
+
+    frame: str
+    present: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    children: tuple[StackNode, ...] = ()
+
+
+def outputs(directory: Path, evidence: str, limit: int) -> list[Excerpt]:
+    """Return, for stderr and stdout, the lines around the first error and the last lines, `limit` bytes for each file."""
+    found: list[Excerpt] = []
+    for name in OUTPUTS:
+        found += excerpts(directory, f"{evidence}/{name}", limit)
+    return found
+
+
+def excerpts(directory: Path, path: str, limit: int) -> Iterator[Excerpt]:
+    """Yield the first error with what follows it, where it is not among the last lines, and the last lines."""
+    read = _lines(directory / path)
+    if read is None:
+        return
+    lines, counted = read
+    tail = _fitting(lines, limit)
+    start = len(lines) - tail
+    around = next((number for number, line in enumerate(lines[:start]) if ERROR.search(line)), None)
+    if around is not None:
+        limit //= 2
+        tail = _fitting(lines, limit)
+        start = len(lines) - tail
+        shown = lines[max(0, around - 2) : min(start, around + 40)]
+        shown = shown[: max(1, _fitting(shown[::-1], limit))]
+        first = max(0, around - 2) + 1
+        why = "around the first error"
+        yield _excerpt(path, why, first if counted else 0, shown)
+    if tail:
+        yield _excerpt(path, "the end", start + 1 if counted else 0, lines[start:])
+
+
+def read_text(directory: Path, path: str, limit: int) -> Excerpt | None:
+    """Return the beginning of a small text file, such as the stacks of one process; ``None`` if it is gone."""
+    read = _lines(directory / path)
+    if read is None:
+        return None
+    lines, _ = read
+    shown = lines[: _fitting(lines[::-1], limit)]
+    why = "whole" if len(shown) == len(lines) else f"the first {len(shown)} of {len(lines)} lines"
+    return _excerpt(path, why, 1, shown)
+
+
+def merged_stacks(directory: Path, evidence: str) -> StackNode | None:
+    """Return the merged stacks of an attempt, if somebody merged them."""
+    try:
+        return msgspec.json.decode((directory / evidence / MERGED).read_bytes(), type=StackNode)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def text_of(value: Any) -> str:  # noqa: ANN401 - values of decoded JSON
+    """Return a value of the record as one line of text."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _lines(path: Path) -> tuple[list[str], bool] | None:
+    """Return the lines of a file, without terminal colours, and whether they start at its first line."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - READ_AT_MOST))
+            data = file.read(READ_AT_MOST)
+    except OSError:
+        return None
+    text = ANSI.sub("", data.decode(errors="replace"))
+    lines = [line.rpartition("\r")[2] for line in text.replace("\r\n", "\n").split("\n")]
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return lines, size <= READ_AT_MOST
+
+
+def _fitting(lines: list[str], limit: int) -> int:
+    """Return how many of the last lines fit into a number of bytes."""
+    left = limit
+    for count, line in enumerate(reversed(lines)):
+        left -= len(line[:LINE_CHARS].encode()) + 1
+        if left < 0:
+            return count
+    return len(lines)
+
+
+def _excerpt(path: str, why: str, first: int, lines: list[str]) -> Excerpt:
+    text = "\n".join(line if len(line) <= LINE_CHARS else line[:LINE_CHARS] + " …" for line in lines)
+    printable = "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
+    return Excerpt(path=path, why=why, first=first, last=first + len(lines) - 1 if first else 0, text=printable)
