@@ -22,7 +22,7 @@ LINE_CHARS: Final = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Excerpt:
-    """Some lines of a text file, `first` to `last`, from 1; 0 where the file was too big to count from its beginning."""
+    """Lines `first` to `last` of a text file, from 1; 0 where it was too big to be counted from its beginning."""
 
     path: str
     why: str
@@ -46,7 +46,7 @@ class StackNode(msgspec.Struct, frozen=True):
 
 
 def outputs(directory: Path, evidence: str, limit: int) -> list[Excerpt]:
-    """Return, for stderr and stdout, the lines around the first error and the last lines, `limit` bytes for each file."""
+    """Return the lines around the first error and the last lines of stderr and stdout, `limit` bytes of each file."""
     found: list[Excerpt] = []
     for name in OUTPUTS:
         found += excerpts(directory, f"{evidence}/{name}", limit)
@@ -97,6 +97,20 @@ def merged_stacks(directory: Path, evidence: str) -> StackNode | None:
 def text_of(value: Any) -> str:  # noqa: ANN401 - values of decoded JSON
     """Return a value of the record as one line of text."""
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401 - decoded JSON
+    """Yield the leaves of nested facts with dotted names; lists of plain values stay together."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from flat(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple) and all(not isinstance(inner, dict | list) for inner in value):
+        yield name, ", ".join(map(str, value))
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from flat(inner, f"{name}[{number}]")
+    else:
+        yield name, str(value)
 
 
 def _lines(path: Path) -> tuple[list[str], bool] | None:

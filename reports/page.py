@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.outcome import Kind, Verdict, VerdictName
 from harness.plan import Cell
 from harness.record import Manifest, read_manifest
-from reports.evidence import Excerpt, merged_stacks, outputs, read_text, text_of
+from reports.evidence import Excerpt, flat, merged_stacks, outputs, read_text, text_of
 from reports.flame import flatten
 from reports.formats import died_of, left_behind, rerun
 from reports.judged import cell_of, cells_by_id, judge_attempts
@@ -37,7 +38,9 @@ OUTPUT_BYTES: Final = (600, 12_000)
 STACK_BYTES: Final = 8_000
 CAUSES: Final = 30
 WRONG: Final = 30
-BRIEF: Final = "Its timeline is not on this page, which would be too big for a phone: crashcart report RUN --format html --cell "
+BRIEF: Final = (
+    "Its timeline is not on this page, which would be too big for a phone: crashcart report RUN --format html --cell "
+)
 ENDS: Final = {
     "exited": "the program exited",
     "deadline": "ended at its deadline",
@@ -132,7 +135,7 @@ class Page:
             tokens=_tokens,
             legend=LEGEND,
             sections=self._safe("\n".join(sections)),
-            machine=list(_flat({"environment": self.manifest.environment, "capabilities": self.manifest.capabilities})),
+            machine=list(flat({"environment": self.manifest.environment, "capabilities": self.manifest.capabilities})),
             lines=self.log.lines,
             css=self._safe(_asset("page.css")),
             js=self._safe(script),
@@ -217,7 +220,9 @@ class Page:
             return ""
         flames, depth = flatten(root)
         template = self._environment.get_template("stacks.html.j2")
-        return self._safe(template.render(root=root, flames=flames, depth=depth, source=f"{evidence}/stacks/merged.json"))
+        return self._safe(
+            template.render(root=root, flames=flames, depth=depth, source=f"{evidence}/stacks/merged.json")
+        )
 
     @staticmethod
     def _safe(text: str) -> str:
@@ -230,9 +235,22 @@ class Page:
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
-        loader=PackageLoader("reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    environment = Environment(
+        loader=PackageLoader("reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    environment.filters["breaks"] = _breaks
+    return environment
+
+
+def _breaks(text: str) -> str:
+    """Return the markup of a cell's id, which may be broken after each of its parts."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"([,\[])", r"\1<wbr>", str(escape(text))))  # noqa: S704 - escaped just here
 
 
 def _asset(name: str) -> str:
@@ -263,7 +281,7 @@ def _during(story: Story, moment: Moment) -> str:
 
 def _tokens(one: Any) -> str:  # noqa: ANN401 - called by a template
     throughput = one.throughput or {}
-    return f"{throughput['output_tok_s']:.0f}" if throughput.get("output_tok_s") else "–"
+    return f"{throughput['output_tok_s']:.0f}" if throughput.get("output_tok_s") else "-"
 
 
 def _parameters(one: Numbered) -> list[Parameter]:
@@ -274,10 +292,10 @@ def _parameters(one: Numbered) -> list[Parameter]:
 
 def _parameter(name: str, requested: dict[str, str], effective: dict[str, Any]) -> Parameter:
     if name not in effective:
-        return Parameter(name=name, requested=requested[name], effective="–", compared="not read back")
+        return Parameter(name=name, requested=requested[name], effective="-", compared="not read back")
     was = text_of(effective[name])
     if name not in requested:
-        return Parameter(name=name, requested="–", effective=was, compared="seen")
+        return Parameter(name=name, requested="-", effective=was, compared="seen")
     same = was == requested[name] or requested[name] == "installed"
     return Parameter(name=name, requested=requested[name], effective=was, compared="same" if same else "DIFFERENT ✗")
 
@@ -303,17 +321,3 @@ def _notes(log: Log, directory: Path) -> list[dict[str, str]]:
     elif log.ended.interrupted:
         notes.append({"text": "the run was interrupted", "source": f"events.jsonl:{log.lines}"})
     return notes
-
-
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401 - decoded JSON
-    """Yield the leaves of nested facts with dotted names; lists of plain values stay together."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _flat(inner, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list | tuple) and all(not isinstance(inner, dict | list) for inner in value):
-        yield name, ", ".join(map(str, value))
-    elif isinstance(value, list | tuple):
-        for number, inner in enumerate(value):
-            yield from _flat(inner, f"{name}[{number}]")
-    else:
-        yield name, str(value)

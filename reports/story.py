@@ -14,10 +14,13 @@ from harness.roles import role
 from reports.log import Recorded
 
 HELPER_S: Final = 2.0
-"""A process without children that lived shorter than this, in seconds, is a helper unless it shows more (`is_helper`)."""
+"""A childless process that lived shorter than this, in seconds, is a helper unless it shows more (`is_helper`)."""
+NAME_CHARS: Final = 44
 OURS: Final = "stop:"
 """How `ended_by` begins when our own stop ladder ended a process."""
 ORPHANED_S: Final = 1.0
+
+_Said = events.PhaseMarked | events.Observed | events.NonceSaid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +105,7 @@ def tell(cell: str, number: int, params: dict[str, str], recorded: Sequence[Reco
     lanes = _as_tree(teller.lanes)
     return Story(
         attempt=attempt,
-        span_s=max(0.001, max(teller.seconds(fact) for fact in facts)),
+        span_s=max(0.001, *(teller.seconds(fact) for fact in facts)),
         started_line=teller.line_of(events.AttemptStarted) or recorded[0].line,
         ended_line=teller.line_of(events.AttemptEnded),
         lanes=tuple(lanes),
@@ -178,16 +181,16 @@ class _Teller:
                 self._at(self._moment(one, "reparented", text, key), bad=key in self._orphans)
             case events.ProcessDied(key=key) if key in self.by_key:
                 self.by_key[key].died_s, self.by_key[key].died_line = self.seconds(event), line
-            case events.PhaseMarked(phase=phase, state="failed", pid=pid) as fact:
+            case events.PhaseMarked(phase=phase, state="failed") as fact:
                 text = f"phase {phase} failed" + (f": {fact.data['error']}" if "error" in fact.data else "")
-                self._said(one, "phase failed", text, fact.at_ns, pid, bad=True)
-            case events.Observed(mark=mark, pid=pid, data=data) as fact:
+                self._said(one, "phase failed", text, fact, bad=True)
+            case events.Observed(mark=mark, data=data) as fact:
                 error = describe_error(data)
                 text = f"{mark}: {error}" if error else f"{mark}{_figures(data)}"
-                self._said(one, "error" if error else "observed", text, fact.at_ns, pid, bad=bool(error))
-            case events.NonceSaid(pid=pid, valid=valid):
+                self._said(one, "error" if error else "observed", text, fact, bad=bool(error))
+            case events.NonceSaid(valid=valid) as fact:
                 text = "the program said its end-of-run word" if valid else "a wrong end-of-run word was said"
-                self._said(one, "nonce", text, event.t_ns, pid, bad=False)
+                self._said(one, "nonce", text, fact, bad=False)
             case _:
                 self._supervisor(one)
 
@@ -207,11 +210,17 @@ class _Teller:
                 self._at(self._moment(one, "fault confirmed", f"{fault}: {_brief(detail)}"), bad=True)
             case events.FaultFailed(fault=fault, detail=detail):
                 self._at(self._moment(one, "fault failed", f"{fault}: {_brief(detail)}"), bad=True)
-            case events.FaultUndone(fault=fault, detail=detail):
-                self._at(self._moment(one, "fault undone", f"{fault} {detail}".strip()), bad=False)
+            case _:
+                self._found(one)
+
+    def _found(self, one: Recorded) -> None:
+        """Take what the harness came upon while it supervised, and how the attempt ended."""
+        match one.event:
             case events.StopStep(step=step, keys=keys):
                 text = f"{step}: {', '.join(str(key.pid) for key in keys) or 'nobody'}"
                 self._at(self._moment(one, "stop step", text), bad=False)
+            case events.FaultUndone(fault=fault, detail=detail):
+                self._at(self._moment(one, "fault undone", f"{fault} {detail}".strip()), bad=False)
             case events.ShmSeen(path=path, size=size, key=key):
                 self._at(self._moment(one, "shared memory", f"{path}, {size} bytes", key), bad=False)
             case events.LeftBehind(what=what, name=name, key=key, bytes=size):
@@ -256,7 +265,12 @@ class _Teller:
         """Add the ends that are nobody's order: by a signal, or with a status other than 0 (helpers' apart)."""
         for lane in self.lanes:
             status = lane.process.status
-            if lane.died_s is None or lane.died_line is None or status is None or lane.process.ended_by.startswith(OURS):
+            if (
+                lane.died_s is None
+                or lane.died_line is None
+                or status is None
+                or lane.process.ended_by.startswith(OURS)
+            ):
                 continue
             if status.signal is None and (status.exit_code == 0 or is_helper(lane)):
                 continue
@@ -270,11 +284,12 @@ class _Teller:
     def _moment(self, one: Recorded, what: str, text: str, key: ProcessKey | None = None) -> Moment:
         return Moment(t_s=self.seconds(one.event), line=one.line, what=what, text=text, key=key)
 
-    def _said(self, one: Recorded, what: str, text: str, at_ns: int, pid: int, *, bad: bool) -> None:
+    def _said(self, one: Recorded, what: str, text: str, fact: _Said, *, bad: bool) -> None:
         """Note what a program said, at the time that its own clock gave."""
-        lane = self.by_pid.get(pid)
+        lane = self.by_pid.get(fact.pid)
         key = lane.process.key if lane else None
-        self._at(Moment(t_s=self.seconds(one.event, at_ns), line=one.line, what=what, text=text, key=key), bad=bad)
+        at_ns = None if isinstance(fact, events.NonceSaid) else fact.at_ns
+        self._at(Moment(t_s=self.seconds(fact, at_ns), line=one.line, what=what, text=text, key=key), bad=bad)
 
     def _at(self, moment: Moment, *, bad: bool) -> None:
         lane = self.by_key.get(moment.key) if moment.key is not None else None
@@ -287,8 +302,9 @@ def short_name(lane: Lane) -> str:
     """Return the role where it is known, otherwise the last title without the folder of its program."""
     if lane.role != "other":
         return lane.role
-    head, _, rest = lane.process.name.partition(" ")
-    return f"{head.rpartition('/')[2]} {rest}".strip()[:60]
+    head, _, rest = lane.process.name.removesuffix(" ").partition(" ")
+    name = f"{head.rpartition('/')[2]} {rest.removeprefix('-m ')}".strip()
+    return name if len(name) <= NAME_CHARS else name[: NAME_CHARS - 1] + "…"
 
 
 def describe_error(data: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Where each mark of a timeline stands: percents of the attempt's span across, pixels down. Markup is the template's."""
+"""Where each mark of a timeline stands: percents of the span across, pixels down. Markup is the template's."""
 
 from __future__ import annotations
 
@@ -148,7 +148,9 @@ def _curve(story: Story, series: Series) -> Track:
     )
     if len(series.points) == 1:  # a line of no length is not drawn
         first = series.points[0]
-        points += f" {percent(first.t_s + story.span_s / 200, story.span_s)},{16 - 15 * max(0.0, first.value) / top:.1f}"
+        points += (
+            f" {percent(first.t_s + story.span_s / 200, story.span_s)},{16 - 15 * max(0.0, first.value) / top:.1f}"
+        )
     label = f"{series.name}, highest {top:g}"
     return Track(y=0, indent=0, label=label, line=story.started_line, curve=points, source=series.points[0].source)
 
@@ -201,7 +203,9 @@ def _phases(story: Story) -> Iterable[Track]:
 
 
 def _phase_bar(story: Story, phase: Phase, end_s: float) -> Bar:
-    ended = f"{phase.state} at +{phase.end_s:.3f} s (line {phase.end_line})" if phase.end_s is not None else "never ended"
+    ended = (
+        f"{phase.state} at +{phase.end_s:.3f} s (line {phase.end_line})" if phase.end_s is not None else "never ended"
+    )
     return Bar(
         x=percent(phase.start_s, story.span_s),
         width=percent(max(end_s - phase.start_s, story.span_s / 400), story.span_s),

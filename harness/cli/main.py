@@ -18,7 +18,8 @@ VERBS: Final[dict[str, str]] = {
     "list": "List scenarios, axes, cells and upstream references.",
     "doctor": "Say what this machine can do, and which cells cannot run here and why.",
     "judge": "Judge a stored run again.",
-    "report": "Print the table of stored runs.",
+    "report": "Print stored runs: table, Markdown, page, CSV, JSON, JUnit XML, trace.",
+    "compare": "Compare two stored runs cell by cell; exit 1 if a verdict flipped.",
     "ps": "List every process of a stored run.",
     "watch": "Supervise any command and keep a record of it.",
 }

@@ -10,6 +10,7 @@ import click
 from harness.cli.options import without
 from harness.roles import role
 from harness.watch import NOT_FOUND, CommandNotFoundError, Watched, WatchRequest, watch
+from reports.publish import publish
 
 
 @click.command(
@@ -45,6 +46,7 @@ def command(
     except CommandNotFoundError as error:
         click.echo(f"crashcart: {error.one_line()}", err=True)
         return NOT_FOUND
+    publish(watched.directory)
     _report(watched)
     return int(bool(watched.row.findings)) if by_findings else watched.code
 
