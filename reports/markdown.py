@@ -30,7 +30,9 @@ def to_markdown(rows: Sequence[Row], limit: int = ISSUE) -> str:
         lambda: _heading(rows) + table(rows),
         lambda: _heading(rows) + table(rows, SHORT),
     )
-    for form in forms:
+    for form, columns in zip(forms, (range(len(COLUMNS)), range(len(COLUMNS)), SHORT), strict=True):
+        if _fitting(rows, columns, limit) < len(rows):
+            continue
         text = form()
         if len(text.encode()) <= limit:
             return text
@@ -87,10 +89,20 @@ def _detail(row: Row) -> str:
     return f"<details><summary>{title}</summary>\n\n{body}\n\n```\n{rerun(row)}\n```\n\n</details>\n"
 
 
+def _fitting(rows: Sequence[Row], columns: Sequence[int], limit: int) -> int:
+    """Return how many rows can fit at the very most: padding only adds to what their texts take."""
+    for count, row in enumerate(rows):
+        texts = cells_of(row)
+        limit -= sum(len(texts[column]) + 3 for column in columns)
+        if limit < 0:
+            return count
+    return len(rows)
+
+
 def _cut(rows: Sequence[Row], limit: int) -> str:
     """Return as many rows as fit, the ones not as expected first, and say what is not shown."""
     order = sorted(rows, key=lambda row: (row.as_expected is not False, row.as_expected is True))
-    low, high = 0, len(order)
+    low, high = 0, _fitting(order, SHORT, limit)
     while low < high:
         middle = (low + high + 1) // 2
         if len(_shown(rows, order, middle).encode()) <= limit:

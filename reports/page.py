@@ -33,9 +33,15 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 BUDGET: Final = 1_400_000
-"""Bytes of timelines and evidence on one page; rows and matrices come on top."""
+"""Characters of timelines and evidence on one page; rows and matrices come on top."""
+BRIEF_BUDGET: Final = 1_000_000
+"""Characters of sections without a timeline, for cells that the other budget has no room for."""
+SPENT: Final = 20_000
+"""What is left of a budget, in characters, when nothing more is tried."""
 OUTPUT_BYTES: Final = (600, 12_000)
 STACK_BYTES: Final = 8_000
+MISFITS: Final = 20
+"""How many sections may turn out too big for what is left before no more is tried."""
 CAUSES: Final = 30
 WRONG: Final = 30
 BRIEF: Final = (
@@ -134,7 +140,8 @@ class Page:
             left_behind=left_behind,
             tokens=_tokens,
             legend=LEGEND,
-            sections=self._safe("\n".join(sections)),
+            sections=self._safe("\n".join(sections.values())),
+            with_section=sections.keys(),
             machine=list(flat({"environment": self.manifest.environment, "capabilities": self.manifest.capabilities})),
             lines=self.log.lines,
             css=self._safe(_asset("page.css")),
@@ -142,18 +149,27 @@ class Page:
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         )
 
-    def _sections(self, rows: Sequence[Numbered], folders: dict[str, str], *, unlimited: bool) -> list[str]:
-        """Render the sections by importance, so that the budget goes where people look, and return them in order."""
+    def _sections(self, rows: Sequence[Numbered], folders: dict[str, str], *, unlimited: bool) -> dict[int, str]:
+        """Render the sections by importance, so that the budgets go where people look; return them by line.
+
+        A cell for which no budget is left has no section: its row in the list of cells is where links to it lead.
+        """
         done: dict[int, str] = {}
-        left = BUDGET
+        whole, brief, misfits = BUDGET, BRIEF_BUDGET, 0
         for one in sorted(rows, key=_importance):
-            whole = self._section(one, folders, brief=False) if unlimited or left > 0 else ""
-            if not whole or (not unlimited and len(whole) > left):
-                whole = self._section(one, folders, brief=True)
+            section = (
+                self._section(one, folders, brief=False) if unlimited or (whole > SPENT and misfits < MISFITS) else ""
+            )
+            misfits += len(section) > whole
+            if section and (unlimited or len(section) <= whole):
+                whole -= len(section)
+            elif brief > SPENT:
+                section = self._section(one, folders, brief=True)
+                brief -= len(section)
             else:
-                left -= len(whole)
-            done[one.line] = whole
-        return [done[one.line] for one in rows]
+                continue
+            done[one.line] = section
+        return {one.line: done[one.line] for one in rows if one.line in done}
 
     def _section(self, one: Numbered, folders: dict[str, str], *, brief: bool) -> str:
         cell = cell_of(self._cells, one.row)

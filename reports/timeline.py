@@ -22,7 +22,7 @@ MARKS: Final = {
 }  # fmt: skip
 """The symbol for each kind of moment; symbols differ in shape, not only in colour."""
 LEGEND: Final = (
-    ("m-signal", "death by a signal"), ("m-exit", "exit status other than 0"), ("m-fault", "fault performed by us"),
+    ("m-signal", "death by a signal"), ("m-exit", "exit status other than zero"), ("m-fault", "fault performed by us"),
     ("m-orphan", "lost its parent"), ("m-hang", "hang suspected"), ("m-eye", "stacks captured"),
     ("m-stop", "ended by our stop ladder"), ("m-bad", "error or failed phase"), ("m-name", "exec or new title"),
     ("m-left", "left behind"), ("m-shm", "shared memory seen"), ("m-dot", "observation"),
