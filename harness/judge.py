@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from harness.attempt import Attempt, Judgement, Process
+from harness.causes import tell
 from harness.outcome import Kind, Rate, Verdict, VerdictName, merge, reproduction_rate
 from harness.plan import Cell
 from harness.record import RunRecord
@@ -137,6 +138,9 @@ def findings(attempt: Attempt) -> list[dict[str, Any]]:
         {"finding": "hang", "class": doubt.suspicion, "proved": doubt.proved, "reasons": list(doubt.reasons)}
         for doubt in attempt.suspicions
         if doubt.suspicion not in {"survivors", "deadline"}
+    ]
+    found += [
+        {"finding": "masked_error", "name": masked.shown, "hidden": masked.hidden} for masked in tell(attempt).masked
     ]
     return found
 

@@ -223,7 +223,7 @@ class _Session:
         notes = tuple(f"left by a crashcart that is gone: {one.key.pid} {one.title}" for one in survivors)
         sink(GateChecked(moment="before", clean=not survivors, notes=notes))
         if survivors:
-            reason = f"the machine is not clean: {'; '.join(notes)}; end them, for example with `kill`, and run again"
+            reason = f"the machine is not clean: {'; '.join(notes)}; `crashcart doctor --reap` ends them"
             sink(AttemptSkipped(verdict=VerdictName.NO_VERDICT, reason=reason))
             return
         try:

@@ -21,7 +21,7 @@ from harness.outcome import Kind, Verdict, VerdictName
 from harness.plan import Cell
 from harness.probes.machine import capabilities, describe, read_environment
 from harness.record import Manifest, Recorder, link_latest, new_run_id, read_run
-from harness.supervise.loop import Command, Interrupts, Status, supervise
+from harness.supervise.loop import Command, Interrupts, OnHang, Status, supervise
 
 TIMED_OUT: Final = 124
 NOT_FOUND: Final = 127
@@ -34,6 +34,9 @@ class WatchRequest:
     argv: tuple[str, ...]
     out: Path | None = None
     timeout_s: float | None = None
+    on_hang: OnHang = OnHang.CAPTURE
+    sources: tuple[str, ...] = ()
+    """Further sources of exit statuses: ``connector``."""
     without: frozenset[str] = frozenset()
 
 
@@ -83,6 +86,8 @@ def watch(request: WatchRequest, show: Callable[[Status], None] = lambda _: None
         deadline_s=request.timeout_s if request.timeout_s is not None else float("inf"),
         without=request.without,
         attached=True,
+        on_hang=request.on_hang,
+        sources=request.sources,
         spare_survivors=True,
     )
     try:

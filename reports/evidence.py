@@ -12,7 +12,7 @@ import msgspec
 
 OUTPUTS: Final = ("stderr", "stdout")
 MERGED: Final = "stacks/merged.json"
-"""A prefix tree over all processes, as `StackNode`; written by whoever merges stacks, shown if it is there."""
+"""The prefix tree over all processes (`harness.stacks.as_json`, schema 1); shown if it is there."""
 ERROR: Final = re.compile(r"Traceback \(most recent|\b\w*(Error|Exception)\b|\bFATAL\b|Segmentation fault|core dumped")
 ANSI: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 READ_AT_MOST: Final = 8 << 20
@@ -36,13 +36,50 @@ class Excerpt:
         return f"{self.path}:{self.first}-{self.last}" if self.first else self.path
 
 
-class StackNode(msgspec.Struct, frozen=True):
-    """A frame of merged stacks: which members have it, which are missing here, and what they called next."""
+class _Frame(msgspec.Struct, frozen=True):
+    """A node as the file has it; fields that are not shown are passed over."""
+
+    id: int
+    parent: int | None
+    function: str
+    file: str = ""
+    present: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    count: int = 0
+
+
+class Suspect(msgspec.Struct, frozen=True):
+    """Who stands out among the processes, and why."""
+
+    who: str
+    reasons: tuple[str, ...] = ()
+
+
+class _Document(msgspec.Struct, frozen=True):
+    processes: int
+    nodes: tuple[_Frame, ...]
+    suspects: tuple[Suspect, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackNode:
+    """A frame of merged stacks: who has it, who of the same role is missing, and what they called next."""
 
     frame: str
-    present: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    children: tuple[StackNode, ...] = ()
+    present: str
+    missing: str
+    count: int
+    children: list[StackNode]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergedStacks:
+    """The stacks of all processes of an attempt as one tree."""
+
+    root: StackNode
+    suspects: tuple[Suspect, ...]
+    remarks: tuple[str, ...]
 
 
 def outputs(directory: Path, evidence: str, limit: int) -> list[Excerpt]:
@@ -86,12 +123,30 @@ def read_text(directory: Path, path: str, limit: int) -> Excerpt | None:
     return _excerpt(path, why, 1, shown)
 
 
-def merged_stacks(directory: Path, evidence: str) -> StackNode | None:
-    """Return the merged stacks of an attempt, if somebody merged them."""
+def merged_stacks(directory: Path, evidence: str) -> MergedStacks | None:
+    """Return the merged stacks of an attempt, if somebody merged them; parents stand before their children."""
     try:
-        return msgspec.json.decode((directory / evidence / MERGED).read_bytes(), type=StackNode)
-    except (OSError, msgspec.DecodeError):
+        document = msgspec.json.decode((directory / evidence / MERGED).read_bytes(), type=_Document)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
+    root = StackNode(frame="all", present="", missing="", count=document.processes, children=[])
+    by_id: dict[int | None, StackNode] = {None: root}
+    for node in document.nodes:
+        place = f" ({node.file.rpartition('/')[2]})" if node.file else ""
+        shown = StackNode(
+            frame=f"{node.function}{place}",
+            present=_who(node.present),
+            missing=_who(node.missing),
+            count=node.count,
+            children=[],
+        )
+        by_id[node.id] = shown
+        by_id.get(node.parent, root).children.append(shown)
+    return MergedStacks(root=root, suspects=document.suspects, remarks=document.remarks)
+
+
+def _who(members: dict[str, str]) -> str:
+    return ", ".join(f"{role} {ranges}" for role, ranges in members.items())
 
 
 def text_of(value: Any) -> str:  # noqa: ANN401 - values of decoded JSON

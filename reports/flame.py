@@ -15,8 +15,8 @@ class Flame:
     x: float
     width: float
     depth: int
-    present: tuple[str, ...]
-    missing: tuple[str, ...]
+    present: str
+    missing: str
 
 
 def flatten(root: StackNode) -> tuple[list[Flame], int]:
@@ -35,9 +35,9 @@ def flatten(root: StackNode) -> tuple[list[Flame], int]:
                 missing=node.missing,
             )
         )
-        total = max(len(node.present), sum(len(child.present) for child in node.children), 1)
+        total = max(node.count, sum(child.count for child in node.children), 1)
         for child in node.children:
-            share = width * len(child.present) / total
+            share = width * child.count / total
             waiting.append((child, x, share, depth + 1))
             x += share
     return flames, 1 + max(flame.depth for flame in flames)

@@ -7,7 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import click
 import msgspec
@@ -17,7 +17,7 @@ from rich.table import Table
 from harness.judge import CRASHES, Row
 
 COLUMNS: Final = (
-    "cell", "kind", "expected", "verdict", "signature", "died of", "left behind", "tok/s", "s",
+    "scenario", "cell", "kind", "expected", "verdict", "signature", "died of", "left behind", "tok/s", "s",
 )  # fmt: skip
 STYLES: Final = {True: "green", False: "bold red", None: "yellow"}
 
@@ -25,7 +25,8 @@ STYLES: Final = {True: "green", False: "bold red", None: "yellow"}
 def cells_of(row: Row) -> tuple[str, ...]:
     """Return the texts of a row, in the order of `COLUMNS`."""
     return (
-        row.cell + (" (control)" if row.control_of else ""),
+        row.scenario,
+        _point(row) + (" (control)" if row.control_of else ""),
         row.kind.value,
         row.expected.value if row.expected else "-",
         _verdict(row),
@@ -35,6 +36,11 @@ def cells_of(row: Row) -> tuple[str, ...]:
         f"{row.throughput['output_tok_s']:.0f}" if row.throughput and row.throughput.get("output_tok_s") else "-",
         f"{row.wall_s:.1f}",
     )
+
+
+def _point(row: Row) -> str:
+    """Return the parameters that the cell's id names, apart by spaces so that they break well."""
+    return row.cell.removeprefix(f"{row.scenario}[").removesuffix("]").replace(",", " ")
 
 
 def died_of(row: Row) -> str:
@@ -74,9 +80,17 @@ def print_table(rows: Sequence[Row], directory: Path) -> None:
     console = Console(highlight=False, width=None if Console().is_terminal else 180)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in COLUMNS:
-        table.add_column(name, justify="right" if name in {"tok/s", "s"} else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if name in {"tok/s", "s"} else "left"
+        table.add_column(name, justify=justify, overflow="fold", min_width=40 if name == "cell" else None)
+    before = ""
     for row in rows:
-        table.add_row(*(text.replace("[", r"\[") for text in cells_of(row)), style=STYLES[row.as_expected])
+        scenario, *texts = cells_of(row)
+        table.add_row(
+            scenario if scenario != before else "",
+            *(text.replace("[", r"\[") for text in texts),
+            style=STYLES[row.as_expected],
+        )
+        before = scenario
     console.print(table)
     console.print(summary(rows, directory), markup=False)
 

@@ -19,8 +19,8 @@ ISSUE: Final = 65_000
 """Characters of an issue or a comment on GitHub, with some left for the text around it (the limit is 65,536)."""
 STEP_SUMMARY: Final = 1_000_000
 """Bytes of a step summary (the limit is 1 MiB)."""
-SHORT: Final = (0, 1, 2, 3, 4)
-"""Columns that are kept when space is short: cell, kind, expected, verdict, signature."""
+SHORT: Final = tuple(COLUMNS.index(name) for name in ("scenario", "cell", "kind", "expected", "verdict", "signature"))
+"""Columns that are kept when space is short."""
 
 
 def to_markdown(rows: Sequence[Row], limit: int = ISSUE) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.outcome import Kind, Verdict, VerdictName
 from harness.plan import Cell
 from harness.record import Manifest, read_manifest
-from reports.evidence import Excerpt, flat, merged_stacks, outputs, read_text, text_of
+from reports.evidence import MERGED, Excerpt, flat, merged_stacks, outputs, read_text, text_of
 from reports.flame import flatten
 from reports.formats import died_of, left_behind, rerun
 from reports.judged import cell_of, cells_by_id, judge_attempts
@@ -231,14 +231,19 @@ class Page:
             )
 
     def _merged(self, evidence: str) -> str:
-        root = merged_stacks(self.directory, evidence)
-        if root is None:
+        merged = merged_stacks(self.directory, evidence)
+        if merged is None:
             return ""
-        flames, depth = flatten(root)
-        template = self._environment.get_template("stacks.html.j2")
-        return self._safe(
-            template.render(root=root, flames=flames, depth=depth, source=f"{evidence}/stacks/merged.json")
+        flames, depth = flatten(merged.root)
+        markup = self._environment.get_template("stacks.html.j2").render(
+            root=merged.root,
+            flames=flames,
+            depth=depth,
+            suspects=merged.suspects,
+            remarks=merged.remarks,
+            source=f"{evidence}/{MERGED}",
         )
+        return self._safe(markup)
 
     @staticmethod
     def _safe(text: str) -> str:

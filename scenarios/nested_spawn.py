@@ -7,6 +7,8 @@ injected into the inner worker, and only there; such rows are ``injected`` and n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from harness.attempt import Attempt, Judgement, Process
 from harness.judge import CRASHES
 from harness.outcome import Kind, Verdict, VerdictName
@@ -14,6 +16,7 @@ from harness.spec import Axis, Description, Environment, Expectation, Fault, Lau
 from scenarios.needs import missing, missing_vllm
 
 WORKER = "VLLM::Worker"
+SPAWNED = r".*multiprocessing\.spawn"
 ENGINE_CORE = "VLLM::EngineCore"
 
 
@@ -75,10 +78,13 @@ def launch(params: Params, environment: Environment) -> Launch:
 def oracle(attempt: Attempt) -> Judgement:
     """Reproduced when an inner worker died of a crash signal, as the kernel told, and the engine did not come up."""
     cores = attempt.named(ENGINE_CORE)
-    workers = attempt.named(WORKER)
+    workers = inner_workers(attempt)
     config = attempt.mark("engine_config")
     effective = _effective(attempt, workers)
     patches = tuple(str(patch) for patch in config.data.get("patches", ())) if config else ()
+    if attempt.params["inject"] != "none" and workers and not attempt.faults:
+        reason = f"the inner worker (pid {workers[0].key.pid}) never took a title, so that the signal had no target"
+        return Judgement(verdict=Verdict(name=VerdictName.NO_VERDICT, reasons=(reason,)), effective=effective)
     crashed = [process for process in workers if _crashed(process)]
     ready = attempt.mark("engine_ready")
     if crashed:
@@ -103,6 +109,16 @@ def oracle(attempt: Attempt) -> Judgement:
         reasons = ("the engine generated, and collective_rpc reached the worker extension",)
         verdict = Verdict(name=VerdictName.ABSENT, reasons=reasons)
     return Judgement(verdict=verdict, effective=effective, patches=patches, throughput=_throughput(attempt))
+
+
+def inner_workers(attempt: Attempt) -> Sequence[Process]:
+    """Return vLLM's workers: by their title, or else spawned processes whose parent was spawned, too.
+
+    In one of some sixty recorded starts the engine's processes kept the title of multiprocessing's spawn: setproctitle
+    gives up silently when it cannot find the arguments in memory.
+    """
+    spawned = {process.key for process in attempt.named(SPAWNED)}
+    return attempt.named(WORKER) or [process for process in attempt.named(SPAWNED) if process.parent in spawned]
 
 
 def _effective(attempt: Attempt, workers: object) -> dict[str, str]:

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
 from harness.cli.options import as_json, without
 from harness.plan import Cell, plan
 from harness.probes.machine import capabilities, describe, read_environment
-from harness.supervise.cookie import find_survivors
+from harness.supervise.cookie import end_survivor, find_survivors
 from scenarios.registry import all_scenarios
 
 
 @click.command("doctor", short_help="What this machine can do.")
+@click.option("--reap", is_flag=True, help="End the processes that a crashcart which was killed has left behind.")
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs"),
+    show_default=True,
+    help="Where run directories lie; their ledgers name survivors that hide their cookie.",
+)
 @without
 @as_json
-def command(without: tuple[str, ...], as_json: bool) -> int:  # noqa: FBT001 - a flag
+def command(reap: bool, runs: Path, without: tuple[str, ...], as_json: bool) -> int:  # noqa: FBT001 - flags
     """Say what this machine can do: kernel, sources of exit statuses, stack tools, GPUs, versions of every stack.
 
     Then which cells can run here and, for each other one, why not; and processes that a crashcart which was killed
@@ -27,7 +36,8 @@ def command(without: tuple[str, ...], as_json: bool) -> int:  # noqa: FBT001 - a
     machine = describe(environment)
     able = capabilities(taken)
     cells = plan(all_scenarios(), environment)
-    survivors = [{"pid": one.key.pid, "title": one.title} for one in find_survivors()]
+    left = find_survivors(sorted(runs.glob("2*")))
+    survivors = [{"pid": one.key.pid, "title": one.title, "ended": reap and end_survivor(one)} for one in left]
     if as_json:
         blocked = {cell.id: cell.untestable for cell in cells}
         document = {"machine": machine, "capabilities": able, "cells": blocked, "survivors": survivors}
@@ -40,7 +50,8 @@ def command(without: tuple[str, ...], as_json: bool) -> int:  # noqa: FBT001 - a
         click.echo(f"  {name:14} {state}")
     _print_cells(cells)
     for survivor in survivors:
-        click.echo(f"left by a crashcart that is gone: pid {survivor['pid']} {survivor['title']}")
+        state = "ended" if survivor["ended"] else "running; crashcart doctor --reap ends it"
+        click.echo(f"left by a crashcart that is gone: pid {survivor['pid']} {survivor['title']} ({state})")
     return 0
 
 

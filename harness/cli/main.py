@@ -22,6 +22,7 @@ VERBS: Final[dict[str, str]] = {
     "compare": "Compare two stored runs cell by cell; exit 1 if a verdict flipped.",
     "ps": "List every process of a stored run.",
     "watch": "Supervise any command and keep a record of it.",
+    "snapshot": "Show stacks, states and waits of a live process tree.",
 }
 
 

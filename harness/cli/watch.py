@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 
+from harness.causes import tell
 from harness.cli.options import without
 from harness.roles import role
+from harness.supervise.loop import OnHang, Status
 from harness.watch import NOT_FOUND, CommandNotFoundError, Watched, WatchRequest, watch
 from reports.publish import publish
+
+MOST: Final = 20
+"""So many findings are printed; the record has all."""
 
 
 @click.command(
@@ -19,12 +25,26 @@ from reports.publish import publish
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 @click.option("--timeout", "timeout_s", type=click.FloatRange(0, min_open=True), metavar="S", help="End it after S s.")
+@click.option(
+    "--on-hang",
+    type=click.Choice([choice.value for choice in OnHang]),
+    default=OnHang.CAPTURE.value,
+    show_default=True,
+    help="When it hangs: take stacks and let it be, or end it after that (exit code 124).",
+)
+@click.option(
+    "--connector",
+    is_flag=True,
+    help="Use the kernel's process events, too: sees children that live for no time, and slows every fork a little.",
+)
 @click.option("--findings", "by_findings", is_flag=True, help="Exit with 0 if there were no findings, otherwise 1.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run directory itself; default runs/<time>-<id>.")
 @without
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
-def command(
+def command(  # noqa: PLR0913, PLR0917 - one argument per option
     timeout_s: float | None,
+    on_hang: str,
+    connector: bool,  # noqa: FBT001 - a flag
     by_findings: bool,  # noqa: FBT001 - a flag
     out: Path | None,
     without: tuple[str, ...],
@@ -42,13 +62,31 @@ def command(
       crashcart watch --timeout 600 --findings -- pytest tests/gpu
     """
     try:
-        watched = watch(WatchRequest(argv=argv, out=out, timeout_s=timeout_s, without=frozenset(without)))
+        sources = ("connector",) if connector else ()
+        request = WatchRequest(
+            argv=argv,
+            out=out,
+            timeout_s=timeout_s,
+            on_hang=OnHang(on_hang),
+            sources=sources,
+            without=frozenset(without),
+        )
+        watched = watch(request, _notice)
     except CommandNotFoundError as error:
         click.echo(f"crashcart: {error.one_line()}", err=True)
         return NOT_FOUND
     publish(watched.directory)
     _report(watched)
     return int(bool(watched.row.findings)) if by_findings else watched.code
+
+
+def _text(value: object) -> str:
+    return "".join(f"\n      {line}" for line in value) if isinstance(value, list) else str(value)
+
+
+def _notice(status: Status) -> None:
+    if status.state == "hung":
+        click.echo("crashcart: the program hangs; taking stacks (the reasons follow when it has ended)", err=True)
 
 
 def _report(watched: Watched) -> None:
@@ -60,8 +98,14 @@ def _report(watched: Watched) -> None:
         f"record in {watched.directory}",
         file=sys.stderr,
     )
-    for finding in watched.row.findings:
-        what = ", ".join(f"{key} {value}" for key, value in finding.items() if key != "finding")
+    for finding in watched.row.findings[:MOST]:
+        what = ", ".join(f"{key} {_text(value)}" for key, value in finding.items() if key != "finding")
         click.echo(f"  {finding['finding']}: {what}", err=True)
+    if len(watched.row.findings) > MOST:
+        click.echo(f"  and {len(watched.row.findings) - MOST} more: crashcart ps {watched.directory}", err=True)
+    story = tell(watched.attempt)
+    if story.first is not None and story.consequences:
+        first = story.first
+        click.echo(f"  first: {first.what} of {first.who} at {first.t_s:.3f} s: {first.detail}", err=True)
     for process in alive:
         click.echo(f"  still running: pid {process.key.pid} {role(process.name)} {process.name}", err=True)

@@ -9,8 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from harness.probes import linux
-from harness.probes.py_spy import find_py_spy
+from harness.probes import connector, linux
+from harness.probes.stack_tools import find
 from harness.spec import Environment
 
 CAPABILITIES = ("pidfd_info", "zombie_stat", "py_spy")
@@ -40,7 +40,10 @@ def capabilities(without: frozenset[str]) -> dict[str, str]:
         "subreaper": "yes",
         "pidfd_info": linux.probe_exit_info() or "yes",
         "zombie_stat": "yes",
-        "py_spy": "yes" if find_py_spy() else "py-spy is not installed",
+        "connector": connector.probe() or "yes",
+        "py_spy": "yes" if find("py-spy") else "py-spy is not installed",
+        "pystack": "yes" if find("pystack") else "pystack is not installed",
+        "gdb": "yes" if find("gdb") else "gdb is not installed",
         "ptrace": _ptrace(),
         "cgroup": _cgroup(),
     }

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from harness.events import ProcessKey
+
+REQUESTS: Final = (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
+"""Signals by which the outside tells an event loop to do something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +37,7 @@ class Stat:
 
 def read_stat(pid: int) -> Stat | None:
     """Read /proc/PID/stat."""
-    data = _read(f"/proc/{pid}/stat")
+    data = read_bytes(f"/proc/{pid}/stat")
     if not data:
         return None
     head, _, tail = data.rpartition(b")")
@@ -54,19 +60,19 @@ def is_alive(key: ProcessKey) -> bool:
 
 def read_title(pid: int) -> str:
     """Return the command line, or the title that a runtime gave itself; empty for a zombie or a kernel thread."""
-    return _read(f"/proc/{pid}/cmdline").replace(b"\0", b" ").decode(errors="replace").strip()[:400]
+    return read_bytes(f"/proc/{pid}/cmdline").replace(b"\0", b" ").decode(errors="replace").strip()[:400]
 
 
 def read_cookie(pid: int, variable: bytes) -> str | None:
     """Return the value of an environment variable at the time of the last exec, if it may be read."""
-    data = b"\0" + _read(f"/proc/{pid}/environ")
+    data = b"\0" + read_bytes(f"/proc/{pid}/environ")
     _, found, tail = data.partition(b"\0" + variable + b"=")
     return tail.partition(b"\0")[0].decode(errors="replace") if found else None
 
 
 def last_pid() -> int:
     """Return the pid that the kernel gave out last in this pid namespace (fifth field of /proc/loadavg)."""
-    return int(_read("/proc/loadavg").split()[-1])
+    return int(read_bytes("/proc/loadavg").split()[-1])
 
 
 def all_pids() -> list[int]:
@@ -76,18 +82,25 @@ def all_pids() -> list[int]:
 
 def handles(pid: int, number: int) -> bool:
     """Whether a process catches a signal and has none of that number pending, so that one sent was delivered."""
-    masks = dict(re.findall(rb"^(ShdPnd|SigPnd|SigCgt):\s*([0-9a-f]+)$", _read(f"/proc/{pid}/status"), re.MULTILINE))
-    bit = 1 << (number - 1)
+    masks, bit = _signal_masks(pid), 1 << (number - 1)
+    return bool(masks.get("SigCgt", 0) & bit) and not (masks.get("ShdPnd", 0) | masks.get("SigPnd", 0)) & bit
 
-    def has(name: bytes) -> bool:
-        return bool(int(masks.get(name, b"0"), 16) & bit)
 
-    return has(b"SigCgt") and not has(b"ShdPnd") and not has(b"SigPnd")
+def handles_any(pid: int, numbers: Iterable[int]) -> bool:
+    """Whether a process catches one of these signals."""
+    caught = _signal_masks(pid).get("SigCgt", 0)
+    return any(caught >> (number - 1) & 1 for number in numbers)
+
+
+def _signal_masks(pid: int) -> dict[str, int]:
+    status = read_bytes(f"/proc/{pid}/status").decode(errors="replace")
+    found = re.findall(r"^(ShdPnd|SigPnd|SigCgt):\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return {name: int(mask, 16) for name, mask in found}
 
 
 def holds(pid: int, path: str) -> bool:
     """Whether a process maps a file or has it open."""
-    if path.encode() in _read(f"/proc/{pid}/maps"):
+    if path.encode() in read_bytes(f"/proc/{pid}/maps"):
         return True
     folder = f"/proc/{pid}/fd"
     try:
@@ -108,7 +121,8 @@ def _link(path: str) -> str:
         return ""
 
 
-def _read(path: str) -> bytes:
+def read_bytes(path: str) -> bytes:
+    """Return the content of a small file of /proc, empty if it cannot be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import os
 import secrets
+import select
+import signal
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.child import COOKIE
-from harness.events import ProcessKey
+from harness.events import AttemptStarted, ProcessBorn, ProcessDied, ProcessKey, ProcessRenamed, RunEnded
 from harness.probes import proc
+from harness.record import iterate_events
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +41,59 @@ def supervisor_of(cookie: str) -> ProcessKey | None:
     return ProcessKey(int(parts[1]), int(parts[2])) if len(parts) == 3 and all(p.isdigit() for p in parts[1:]) else None  # noqa: PLR2004
 
 
-def find_survivors() -> list[Survivor]:
+def find_survivors(runs: Iterable[Path] = ()) -> list[Survivor]:
+    """Return live processes that a crashcart which is gone has left, by their cookie and by the ledgers of its runs.
+
+    Args:
+        runs: Run directories whose ledgers are read, too; they also know processes that cleared their environment.
+    """
+    found = {survivor.key: survivor for survivor in _by_cookie()}
+    for directory in runs:
+        found |= {survivor.key: survivor for survivor in _by_ledger(directory)}
+    return sorted(found.values(), key=lambda survivor: survivor.key)
+
+
+def end_survivor(survivor: Survivor, grace_s: float = 3.0) -> bool:
+    """End exactly that process, with SIGTERM and then SIGKILL; true when it is gone."""
+    try:
+        pidfd = os.pidfd_open(survivor.key.pid)
+    except OSError:
+        return True
+    try:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if not proc.is_alive(survivor.key):
+                return True
+            signal.pidfd_send_signal(pidfd, number)
+            select.select([pidfd], [], [], grace_s)
+    except ProcessLookupError:
+        return True
+    finally:
+        os.close(pidfd)
+    return not proc.is_alive(survivor.key)
+
+
+def _by_ledger(directory: Path) -> Iterator[Survivor]:
+    """Yield the processes of a run that has no end, whose supervisor is gone, and that are alive."""
+    alive: dict[ProcessKey, str] = {}
+    cookie = ""
+    for event in iterate_events(directory):
+        if isinstance(event, AttemptStarted):
+            cookie = event.cookie
+        elif isinstance(event, ProcessBorn) or (isinstance(event, ProcessRenamed) and event.key in alive):
+            alive[event.key] = event.name
+        elif isinstance(event, ProcessDied):
+            alive.pop(event.key, None)
+        elif isinstance(event, RunEnded):
+            return
+    supervisor = supervisor_of(cookie)
+    if supervisor is None or proc.is_alive(supervisor):
+        return
+    for key, title in alive.items():
+        if proc.is_alive(key):
+            yield Survivor(key=key, title=proc.read_title(key.pid) or title, cookie=cookie)
+
+
+def _by_cookie() -> list[Survivor]:
     """Return live processes with the cookie of a supervisor that is dead; what may not be read is not seen."""
     found = []
     for pid in proc.all_pids():

@@ -63,10 +63,17 @@ class Ledger:
             retitle_at_ns=time.monotonic_ns() + FIRST_RETITLE_NS,
             retitle_step_ns=FIRST_RETITLE_NS,
         )
+        if not title and parent is not None:
+            entry.name = parent.name  # gone before it could be asked, and before it can have become anything else
         self.entries[entry.key] = self.by_pid[stat.pid] = entry
         self.sink(
             ProcessBorn(
-                key=entry.key, ppid=stat.ppid, parent=entry.parent, name=title, comm=stat.comm, claimed_by=claimed_by
+                key=entry.key,
+                ppid=stat.ppid,
+                parent=entry.parent,
+                name=entry.name,
+                comm=stat.comm,
+                claimed_by=claimed_by,
             )
         )
         return entry

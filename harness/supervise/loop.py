@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
 
@@ -17,11 +18,13 @@ from harness.events import (
     AttemptEnded,
     AttemptStarted,
     Event,
+    HarnessNote,
     LeftBehind,
     PhaseMarked,
     StopStep,
     Suspected,
 )
+from harness.probes.connector import Connector, ConnectorUnavailableError
 from harness.probes.linux import become_subreaper
 from harness.record import Sink
 from harness.spec import Fault
@@ -29,13 +32,22 @@ from harness.supervise.capture import CaptureJob
 from harness.supervise.channel import PhaseChannel
 from harness.supervise.cookie import new_cookie
 from harness.supervise.faults import FaultPlan
+from harness.supervise.hang import HangDetector
 from harness.supervise.ledger import Ledger
+from harness.supervise.merged import merge_captures, write_merged
 from harness.supervise.observer import Observer
 from harness.supervise.shm import ShmWatch
 from harness.supervise.stop import Action, Course, Situation, State, step
 
 SLOW_TICK_S: Final = 0.25
 """How often the costlier looks (titles, /dev/shm, progress display) are taken, in seconds."""
+
+
+class OnHang(StrEnum):
+    """What is done about a hang that is proved or declared: stacks only, or stacks and then the end."""
+
+    CAPTURE = "capture"
+    KILL = "kill"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +68,7 @@ class Command:
     """Whether the program keeps our terminal, standard streams, folder and session, as under ``watch``."""
     spare_survivors: bool = False
     """Whether processes that outlive the program are named and left alone."""
+    on_hang: OnHang = OnHang.CAPTURE
 
 
 @dataclass(slots=True)
@@ -107,11 +120,14 @@ class _Attempt:
         self.cookie = new_cookie()
         self.sink: Sink = sink
         self.ledger = Ledger(self._record)
-        self.observer = Observer(self.ledger, self.cookie, command.without)
+        self.connector, self.missing = _connector(command.sources)
+        self.observer = Observer(self.ledger, self.cookie, command.without, self.connector)
         self.shm = ShmWatch(self.ledger, self._record)
         self.faults = FaultPlan(command.faults, self.ledger, self._record)
         self.channel = PhaseChannel(command.folder / "phases.jsonl", command.nonce)
         self.capture: CaptureJob | None = None
+        self.hang_captured = False
+        self.hang = HangDetector(self.ledger, self._record)
         self.interrupts = interrupts
         self.show = show
         self.status = Status()
@@ -124,6 +140,8 @@ class _Attempt:
                 argv=self.command.argv, nonce=self.command.nonce, cookie=self.cookie, sources=self.command.sources
             )
         )
+        if self.missing:
+            self.sink(HarnessNote(note=self.missing))
         root = self.observer.root(self._start())
         course = Course(state=State.RUNNING, since=self.started)
         slow = 0.0
@@ -131,16 +149,19 @@ class _Attempt:
             self.observer.wait()
             self._read_channel()
             self.faults.tick()
+            self.hang.tick(time.monotonic())
             now = time.monotonic()
             if now >= slow:
                 slow = now + SLOW_TICK_S
                 self._slow_tick(course)
             for entry in self.ledger.running():
                 self.ledger.refresh_title(entry, time.monotonic_ns())
-            if self.capture is not None:
-                self.capture.advance()
+            if self.capture is not None and not self.capture.done and self.capture.advance():
+                self._merge(self.capture)
             course, action = step(course, self._situation(now, root_running=root.running))
             self._act(action, course)
+            if self.hang.found is not None and not self.hang_captured:
+                self._on_hang()
         self._finish(course)
         return course.end
 
@@ -152,6 +173,7 @@ class _Attempt:
             for entry in self.ledger.running():
                 _send(entry.pidfd, signal.SIGKILL)
             self.observer.wait(0.02)
+        self.hang.close()
         self.shm.reclaim()
         self.observer.close()
 
@@ -189,14 +211,40 @@ class _Attempt:
             running=len(self.ledger.running()),
             deadline=self.started + self.command.deadline_s,
             interrupts=self.interrupts.count,
-            capture_done=self.capture is not None and self.capture.advance(),
+            capture_done=self.capture is not None and self.capture.done,
             spare_survivors=self.command.spare_survivors,
+            kill_ordered="hang" if self.command.on_hang is OnHang.KILL and self.hang.found is not None else "",
         )
+
+    def _on_hang(self) -> None:
+        """Take stacks while the tree hangs; `stop.step` ends it if that was ordered."""
+        self.hang_captured = True
+        self.status.state = "hung"
+        self.show(self.status)
+        if self.command.on_hang is OnHang.CAPTURE and self.capture is None:
+            folder = self.command.folder / "stacks"
+            self.capture = self._capture(folder)
+
+    def _merge(self, capture: CaptureJob) -> None:
+        """Write the merged stacks beside the single ones; a dump that no parser copes with costs only the merge."""
+        names = {entry.key: entry.name for entry in self.ledger.entries.values()}
+        try:
+            merged = merge_captures(capture.captures, names, self.command.folder)
+            if merged is not None:
+                write_merged(merged, self.command.folder / "stacks")
+        except (OSError, ValueError) as error:
+            self.sink(HarnessNote(note=f"the stacks were not merged: {error}"))
+
+    def _capture(self, folder: Path) -> CaptureJob:
+        keys = [entry.key for entry in self.ledger.running()]
+        return CaptureJob(keys, folder, self._record, self.observer.helpers, self.command.without)
 
     def _act(self, action: Action, course: Course) -> None:
         running = self.ledger.running()
         if action is Action.CAPTURE:
-            if course.end == "deadline":
+            if course.end == "hang":
+                pass  # the suspicion has been recorded
+            elif course.end == "deadline":
                 reason = f"the deadline of {self.command.deadline_s:g} s passed"
                 self.sink(Suspected(suspicion="deadline", reasons=(reason,), keys=tuple(e.key for e in running)))
             else:
@@ -208,7 +256,7 @@ class _Attempt:
                     )
                 )
             folder = self.command.folder / "stacks"
-            self.capture = CaptureJob(running, folder, self._record, self.observer.helpers)
+            self.capture = self._capture(folder)
         elif action in {Action.TERMINATE, Action.KILL}:
             number = signal.SIGTERM if action is Action.TERMINATE else signal.SIGKILL
             self.sink(StopStep(step=number.name, keys=tuple(entry.key for entry in running)))
@@ -226,6 +274,7 @@ class _Attempt:
         for event in self.channel.read():
             self._record(event)
             self.faults.on_event(event)
+            self.hang.on_event(event)
             if isinstance(event, PhaseMarked):
                 self.status.phase = event.phase if event.state == "begin" else self.status.phase
 
@@ -233,14 +282,30 @@ class _Attempt:
         self._read_channel()
         for entry in self.ledger.running():
             self.sink(LeftBehind(what="process", name=entry.name, key=entry.key))
+        self.hang.close()
         self.shm.reclaim()
         self.observer.close()
+        if self.connector is not None:
+            self.connector.close()
+        if self.observer.lost_events:
+            lost = f"the process-event connector lost events {self.observer.lost_events} times; pidfds were still there"
+            self.sink(HarnessNote(note=lost))
         self.channel.close()
         wall_s = round(time.monotonic() - self.started, 3)
         self.sink(AttemptEnded(end=course.end, wall_s=wall_s, detail=_last_line(self.command.folder / "stderr")))
 
     def _record(self, event: Event) -> None:
         self.sink(event)
+
+
+def _connector(sources: tuple[str, ...]) -> tuple[Connector | None, str]:
+    """Return the connector where it was asked for and can be had, otherwise why it cannot."""
+    if "connector" not in sources:
+        return None, ""
+    try:
+        return Connector(), ""
+    except ConnectorUnavailableError as error:
+        return None, f"going on without the process-event connector: {error}"
 
 
 def _last_line(path: Path) -> str:

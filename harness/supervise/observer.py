@@ -7,6 +7,9 @@ its environment. Walking the tree instead costs a read for every thread of every
 Deaths: a pidfd of every process, in one epoll set. It becomes readable when the process is a zombie and hangs up when
 it has been reaped; then the kernel tells the exit status, whoever the parent was (Linux 6.15). Where it does not, the
 zombie's own stat is used, and where that was missed, the status is ``unknown``.
+
+With the process-event connector (only where it is asked for: it costs every fork of the machine some time) births and
+deaths also come as events, so that a process is seen that lived for less than a look.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Final
 from harness.child import COOKIE
 from harness.outcome import ExitStatus, StatusSource
 from harness.probes import linux, proc
+from harness.probes.connector import Connector, Exited, Forked, Overflowed
 from harness.supervise.ledger import Entry, Ledger
 
 POLL_S: Final = 0.004
@@ -32,8 +36,13 @@ FULL_SCAN: Final = 4096
 class Observer:
     """Feeds a ledger with what the kernel shows."""
 
-    def __init__(self, ledger: Ledger, cookie: str, without: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, ledger: Ledger, cookie: str, without: frozenset[str] = frozenset(), connector: Connector | None = None
+    ) -> None:
         self.ledger = ledger
+        self._connector = connector
+        self.lost_events = 0
+        """How often the connector has lost events."""
         self.helpers: set[int] = set()
         """Our own children that are no part of the attempt, such as stack tools."""
         self._cookie = cookie
@@ -43,6 +52,10 @@ class Observer:
         self._self = os.getpid()
         self._root = 0
         self._epoll = select.epoll()
+        if connector is not None:
+            self._epoll.register(connector.fileno(), select.EPOLLIN)
+        self._told: dict[int, ExitStatus] = {}
+        """Statuses that the connector told of processes whose end has not been entered yet."""
         self._by_fd: dict[int, Entry] = {}
         self._pending: list[tuple[int, int, int]] = []
         self._zombies: list[Entry] = []
@@ -64,6 +77,8 @@ class Observer:
     def wait(self, timeout_s: float = POLL_S) -> None:
         """Wait for the next change, at most ``timeout_s``, and enter all births and deaths that can be seen."""
         ready = self._epoll.poll(timeout_s)
+        if self._connector is not None:
+            self._read_connector(self._connector)
         self._find_new()
         for descriptor, mask in ready:
             if entry := self._by_fd.get(descriptor):
@@ -71,6 +86,29 @@ class Observer:
         for entry in [entry for entry in self._zombies if not entry.dead]:
             self._reap(entry)
         self._zombies = [entry for entry in self._zombies if not entry.dead]
+
+    def _read_connector(self, connector: Connector) -> None:
+        for event in connector.read():
+            if isinstance(event, Overflowed):
+                self.lost_events += 1
+            elif isinstance(event, Exited):
+                if event.pid in self.ledger.by_pid:
+                    status = ExitStatus.from_wait_status(event.status, StatusSource.CONNECTOR)
+                    self._told[event.pid] = status
+                    self._gone_at_once(event.pid, status)
+            elif event.parent in self.ledger.by_pid and event.pid not in self.ledger.by_pid:
+                self._forked(event)
+
+    def _forked(self, event: Forked) -> None:
+        """Enter a child of a member; if it has gone already, by what the connector says alone."""
+        if not self._try_claim(event.pid):
+            self.ledger.born(proc.Stat(event.pid, "", "X", event.parent, 0, 0), -1, "parent")
+
+    def _gone_at_once(self, pid: int, status: ExitStatus) -> None:
+        entry = self.ledger.by_pid[pid]
+        if entry.pidfd < 0:
+            self._told.pop(pid, None)
+            self.ledger.died(entry, status, time.monotonic_ns())
 
     def close(self) -> None:
         """Release the descriptors; what has not been reaped is recorded with the status of its zombie."""
@@ -151,10 +189,11 @@ class Observer:
             self._zombies.append(entry)
         if hung_up:
             raw = linux.pidfd_exit_status(entry.pidfd) if self._use_info else None
+            told = self._told.pop(entry.key.pid, None)
             if raw is not None:
                 self._dead(entry, ExitStatus.from_wait_status(raw, StatusSource.PIDFD))
             else:
-                self._dead(entry, entry.zombie_status or ExitStatus())
+                self._dead(entry, told or entry.zombie_status or ExitStatus())
 
     def _reap(self, entry: Entry) -> None:
         """Reap a zombie that is our own child: the root, or an orphan that was reparented to us."""

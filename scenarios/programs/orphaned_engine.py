@@ -16,6 +16,8 @@ from scenarios.programs.vllm_server import Server, start_server, titles
 
 OBSERVE_S: Final = 11.0
 """How long the aftermath is watched, in seconds, unless all processes of the engine are gone before."""
+FAREWELL_S: Final = 6.0
+"""How long a server without an engine may take to say goodbye, in seconds, before the program ends without it."""
 LONG_ANSWER: Final = 1900
 """Tokens of the request that is being decoded when the signal comes."""
 WORKER: Final = "VLLM::Worker"
@@ -85,11 +87,13 @@ def watch_aftermath(server: Server, family: list[psutil.Process], stream: Stream
     with child.phase("aftermath"):
         while time.monotonic() - begin < OBSERVE_S:
             server.process.poll()  # the server is our child: reap it, as its real parent would
-            if not any(title["name"].startswith("VLLM::") for title in titles(family)):
+            alive = titles(family)
+            settled = time.monotonic() - begin > FAREWELL_S
+            if not alive or (settled and not any(title["name"].startswith("VLLM::") for title in alive)):
                 break
             time.sleep(0.1)
-    alive: list[Any] = [*titles(family)]
-    child.mark("aftermath", alive=alive, seconds=round(time.monotonic() - begin, 2), port_answers=server.healthy())
+    left: list[Any] = [*titles(family)]
+    child.mark("aftermath", alive=left, seconds=round(time.monotonic() - begin, 2), port_answers=server.healthy())
     if stream is not None:
         stream.join(timeout=5)
         if stream.error is not None:

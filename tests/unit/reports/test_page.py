@@ -165,16 +165,27 @@ def test_named_cells_are_whole(run: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_merged_stacks_are_drawn_if_somebody_merged_them(tmp_path: Path) -> None:
     directory = sample.record(tmp_path / "run", cells=(sample.CRASH,))
-    tree = {"frame": "all", "present": ["0", "1", "2"], "children": [
-        {"frame": "wait (a.py)", "present": ["0", "1"], "missing": ["2"]},
-        {"frame": "<step> (b.py)", "present": ["2"], "missing": ["0", "1"]},
-    ]}  # fmt: skip
+    nodes = [
+        {"id": 0, "parent": None, "function": "main", "present": {"worker": "0-2"}, "count": 3},
+        {
+            "id": 1,
+            "parent": 0,
+            "function": "wait",
+            "present": {"worker": "0-1"},
+            "missing": {"worker": "2"},
+            "count": 2,
+        },
+        {"id": 2, "parent": 0, "function": "<step>", "file": "/x/b.py", "present": {"worker": "2"}, "count": 1},
+    ]
+    suspect = {"who": "worker 2", "reasons": ["it is the only one in <step>"]}
+    tree = {"schema": 1, "processes": 3, "nodes": nodes, "suspects": [suspect]}
     path = directory / "cells" / sample.CRASH.folder / "1" / "stacks" / "merged.json"
     path.write_text(json.dumps(tree))
     page = Page(directory).render()
     assert "&lt;step&gt; (b.py)" in page
-    assert "missing: 2" in page
-    assert 'style="left:66.67%;width:33.33%;top:18px"' in page
+    assert "missing: worker 2" in page
+    assert "stands out: worker 2" in page
+    assert 'style="left:66.67%;width:33.33%;top:36px"' in page
 
 
 def test_a_cut_record_is_told_and_said_so(tmp_path: Path) -> None:

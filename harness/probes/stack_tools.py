@@ -1,0 +1,82 @@
+"""The tools that take stacks of a live process, and the command line of each; the least intrusive first.
+
+py-spy stops every thread for the time of a dump (ptrace) and shows Python and, with ``--native``, native frames.
+pystack (elfutils) also shows threads that Python never saw. gdb serves for processes without Python. None of them is
+run before a suspicion is recorded, and never two on one process at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.probes.proc import read_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackTool:
+    """One way to take the stacks of a process."""
+
+    name: str
+    argv: tuple[str, ...]
+    suffix: str
+    """Of the file that its output goes to; it tells the parser, too."""
+    seconds: float
+    """Its share of the time, in seconds, before it is cut off."""
+
+
+def find(name: str) -> str | None:
+    """Return a tool of this environment, or the one on the PATH."""
+    beside = Path(sys.executable).with_name(name)
+    return str(beside) if beside.exists() else shutil.which(name)
+
+
+def tools_for(pid: int, without: frozenset[str] = frozenset()) -> Sequence[StackTool]:
+    """Return what can be tried on a process, in this order, until one gives a stack."""
+    able: list[StackTool] = []
+    if is_python(pid):
+        if (spy := find("py-spy")) and "py_spy" not in without:
+            dump = (spy, "dump", "--json", "--pid", str(pid))
+            able += [
+                StackTool(name="py-spy --native", argv=(*dump, "--native"), suffix="pyspy.json", seconds=8.0),
+                StackTool(name="py-spy", argv=dump, suffix="pyspy.json", seconds=4.0),
+            ]
+        if (pystack := find("pystack")) and "pystack" not in without:
+            argv = (pystack, "remote", "--native-all", str(pid))
+            able.append(StackTool(name="pystack", argv=argv, suffix="pystack.txt", seconds=8.0))
+    if (gdb := find("gdb")) and "gdb" not in without:
+        words = (
+            gdb,
+            "-p",
+            str(pid),
+            "-batch",
+            "-nx",
+            "-iex",
+            "set debuginfod enabled off",
+            "-ex",
+            "thread apply all bt",
+        )
+        able.append(StackTool(name="gdb", argv=words, suffix="gdb.txt", seconds=8.0))
+    return able
+
+
+def is_python(pid: int) -> bool:
+    """Whether a process runs a Python interpreter, by its executable or a mapped libpython."""
+    try:
+        if os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith("python"):  # noqa: PTH119 - a plain string
+            return True
+    except OSError:
+        return False
+    return b"libpython" in read_bytes(f"/proc/{pid}/maps")
+
+
+def tracer_of(pid: int) -> int:
+    """Return the pid of the process that traces this one, 0 if none does."""
+    for line in read_bytes(f"/proc/{pid}/status").splitlines():
+        if line.startswith(b"TracerPid:"):
+            return int(line.split()[1])
+    return 0

@@ -1,0 +1,71 @@
+"""What moves in a tree: processor time, bytes, births and deaths, per process and between two looks."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from harness.events import ProcessKey
+from harness.probes import proc
+
+TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The counters of one process at one moment."""
+
+    at: float
+    ticks: int
+    """Processor time of all its threads and reaped children, in clock ticks."""
+    bytes: int
+    """Bytes that it has read and written so far, by whatever call."""
+
+
+class Activity:
+    """Counters of the last seconds, per process."""
+
+    def __init__(self, window_s: float) -> None:
+        self._window_s = window_s
+        self._looks: dict[ProcessKey, deque[Look]] = {}
+
+    def look(self, keys: list[ProcessKey], now: float) -> None:
+        """Take the counters of all processes that are alive; forget those that are not."""
+        known = {key: self._looks.get(key, deque()) for key in keys}
+        for key, looks in known.items():
+            stat = proc.read_bytes(f"/proc/{key.pid}/stat").rpartition(b")")[2].split()
+            if len(stat) > 14:  # noqa: PLR2004 - utime, stime and those of reaped children are fields 14 to 17
+                ticks = sum(int(field) for field in stat[11:15])
+                looks.append(Look(now, ticks, _io_bytes(key.pid)))
+            while looks and now - looks[0].at > self._window_s:
+                looks.popleft()
+        self._looks = known
+
+    def forget(self) -> None:
+        """Begin anew, as after a pause of this process itself."""
+        self._looks = {}
+
+    def span_s(self, key: ProcessKey) -> float:
+        """Return over how many seconds the process has been looked at."""
+        looks = self._looks.get(key)
+        return looks[-1].at - looks[0].at if looks else 0.0
+
+    def cpu_share(self, key: ProcessKey) -> float:
+        """Return the processor time of the last seconds, in processors."""
+        looks = self._looks.get(key)
+        span = self.span_s(key)
+        return (looks[-1].ticks - looks[0].ticks) / TICKS_PER_S / span if looks and span else 0.0
+
+    def moved_bytes(self, key: ProcessKey) -> int:
+        """Return how many bytes the process has read and written in the last seconds."""
+        looks = self._looks.get(key)
+        return looks[-1].bytes - looks[0].bytes if looks else 0
+
+
+def _io_bytes(pid: int) -> int:
+    total = 0
+    for line in proc.read_bytes(f"/proc/{pid}/io").splitlines()[:2]:
+        total += int(line.rpartition(b":")[2])
+    return total

@@ -1,0 +1,73 @@
+"""SIGKILL of crashcart itself: the record is readable, the survivors are named, and ended only when told to."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import harness
+from harness.probes.proc import read_stat
+from harness.record import iterate_events, read_run
+from harness.supervise.cookie import end_survivor, find_survivors
+from tests.integration.test_cli import crashcart
+
+TREE = "sleep 600 & (setsid sleep 601 &); env -i sleep 602 & for i in 1 2 3 4 5 6 7 8 9; do sleep 0.05; done; sleep 603"
+
+
+def kill_after(seconds: float, folder: Path) -> Path:
+    """Start a watched tree that would live on, kill the supervisor at that moment, return the run directory."""
+    env = {**os.environ, "PYTHONPATH": str(Path(harness.__file__).parent.parent)}
+    command = [sys.executable, "-m", "harness", "watch", "--out", str(folder / "run"), "--", "sh", "-c", TREE]
+    with subprocess.Popen(command, env=env, cwd=folder, stderr=subprocess.DEVNULL) as process:
+        time.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+    return folder / "run"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_survivors_are_named_at_any_moment(seed: int, tmp_path: Path) -> None:
+    """Whatever the moment: if anything was recorded it can be read, and every live process of the tree is named."""
+    directory = kill_after(random.Random(seed).uniform(0.15, 1.2), tmp_path)  # noqa: S311 - repeatable
+    survivors = find_survivors([directory])
+    try:
+        if (directory / "run.json").exists():
+            assert sum(event is None for event in iterate_events(directory)) <= 1
+            assert not read_run(directory).ended
+        alive = {
+            int(entry.name)
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdigit() and b"sleep\x0060" in _command_line(entry)
+        }
+        assert alive <= {survivor.key.pid for survivor in survivors}
+    finally:
+        assert all(end_survivor(survivor, grace_s=1.0) for survivor in survivors)
+
+
+def _command_line(entry: Path) -> bytes:
+    try:
+        return (entry / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_doctor_names_them_and_ends_them_only_when_told(tmp_path: Path) -> None:
+    """Without --reap nobody is touched; with it all are gone, and the next run may start."""
+    (tmp_path / "runs").mkdir()
+    directory = kill_after(1.0, tmp_path)
+    directory.rename(tmp_path / "runs" / "20260101T000000Z-abcdef")
+    named = json.loads(crashcart("doctor", "--json", cwd=tmp_path).stdout)["survivors"]
+    assert len(named) >= 3
+    assert all(Path(f"/proc/{survivor['pid']}").exists() for survivor in named)
+    ended = json.loads(crashcart("doctor", "--json", "--reap", cwd=tmp_path).stdout)["survivors"]
+    assert all(survivor["ended"] for survivor in ended)
+    stats = [read_stat(survivor["pid"]) for survivor in named]
+    assert all(stat is None or stat.state == "Z" for stat in stats)  # whoever inherits a zombie may be slow to reap it
+    assert json.loads(crashcart("doctor", "--json", cwd=tmp_path).stdout)["survivors"] == []
