@@ -36,6 +36,22 @@ class Excerpt:
         return f"{self.path}:{self.first}-{self.last}" if self.first else self.path
 
 
+class _PySpyFrame(msgspec.Struct, frozen=True):
+    name: str
+    filename: str = ""
+    short_filename: str | None = None
+    line: int = 0
+
+
+class _Thread(msgspec.Struct, frozen=True):
+    """A thread as ``py-spy dump --json`` has it; fields that are not shown are passed over."""
+
+    os_thread_id: int | None = None
+    thread_name: str | None = None
+    active: bool = False
+    frames: tuple[_PySpyFrame, ...] = ()
+
+
 class _Frame(msgspec.Struct, frozen=True):
     """A node as the file has it; fields that are not shown are passed over."""
 
@@ -118,6 +134,8 @@ def read_text(directory: Path, path: str, limit: int) -> Excerpt | None:
     if read is None:
         return None
     lines, _ = read
+    if path.endswith(".pyspy.json"):
+        lines = _threads(lines)
     shown = lines[: _fitting(lines[::-1], limit)]
     why = "whole" if len(shown) == len(lines) else f"the first {len(shown)} of {len(lines)} lines"
     return _excerpt(path, why, 1, shown)
@@ -166,6 +184,21 @@ def flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN4
             yield from flat(inner, f"{name}[{number}]")
     else:
         yield name, str(value)
+
+
+def _threads(lines: list[str]) -> list[str]:
+    """Return py-spy's JSON as people read stacks, or as it is if it is not what it should be."""
+    try:
+        threads = msgspec.json.decode("\n".join(lines), type=tuple[_Thread, ...])
+    except msgspec.DecodeError:
+        return lines
+    shown = []
+    for thread in threads:
+        shown.append(f'Thread {thread.os_thread_id} ({"active" if thread.active else "idle"}): "{thread.thread_name}"')
+        shown += [
+            f"    {frame.name} ({frame.short_filename or frame.filename}:{frame.line})" for frame in thread.frames
+        ]
+    return shown
 
 
 def _lines(path: Path) -> tuple[list[str], bool] | None:

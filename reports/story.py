@@ -14,7 +14,7 @@ from harness.roles import role
 from reports.log import Recorded
 
 HELPER_S: Final = 2.0
-"""A childless process that lived shorter than this, in seconds, is a helper unless it shows more (`is_helper`)."""
+"""A process that lived shorter than this, in seconds, is a helper unless it shows more (`is_helper`)."""
 NAME_CHARS: Final = 44
 OURS: Final = "stop:"
 """How `ended_by` begins when our own stop ladder ended a process."""
@@ -61,6 +61,7 @@ class Lane:
     died_line: int | None
     role: str
     children: int = 0
+    """Children that are no helpers."""
     titles: list[Moment] = field(default_factory=list)
     moments: list[Moment] = field(default_factory=list)
 
@@ -118,7 +119,7 @@ def tell(cell: str, number: int, params: dict[str, str], recorded: Sequence[Reco
 
 
 def is_helper(lane: Lane) -> bool:
-    """Whether a process is drawn among the helpers: childless, short-lived, and not killed by a signal."""
+    """Whether a process is drawn among the helpers: short-lived, not killed, and without children but helpers."""
     process = lane.process
     short = lane.died_s is not None and lane.died_s - lane.born_s < HELPER_S
     plain = process.status is not None and process.status.signal is None and not process.ended_by
@@ -139,6 +140,7 @@ class _Teller:
         self._orphans = {process.key for process in attempt.processes if process.orphaned_s >= ORPHANED_S}
         for one in recorded:
             self._take(one)
+        self._forget_helpers()
         self._deaths()
 
     @property
@@ -260,6 +262,13 @@ class _Teller:
         if parent is not None:
             parent.children += 1
         self.by_key[event.key] = self.by_pid[event.key.pid] = lane
+
+    def _forget_helpers(self) -> None:
+        """Count no child that is a helper, so that a shell with helpers only is one as well; the youngest first."""
+        for lane in reversed(self.lanes):
+            parent = self.by_key.get(lane.process.parent) if lane.process.parent is not None else None
+            if parent is not None and is_helper(lane):
+                parent.children -= 1
 
     def _deaths(self) -> None:
         """Add the ends that are nobody's order: by a signal, or with a status other than 0 (helpers' apart)."""
