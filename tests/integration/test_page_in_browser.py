@@ -54,7 +54,7 @@ def test_it_filters_and_remembers_the_filter(page: Path) -> None:
         assert len(seen.page.query_selector_all("section.cell:visible")) == 1
         link = seen.page.evaluate("location.hash")
         seen.page.click("button[type=reset]")
-        seen.page.wait_for_function("document.querySelectorAll('section.cell:not([hidden])').length > 1")
+        seen.page.wait_for_selector(f"#{sample.CONTROL.folder}", state="visible")
         assert clean(seen), seen.console
     with opened(page, fragment=link) as seen:
         assert len(seen.page.query_selector_all(rows)) == 1
