@@ -32,12 +32,12 @@ from reports.timeline import LEGEND, Timeline, draw
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-BUDGET: Final = 1_400_000
-"""Characters of timelines and evidence on one page; rows and matrices come on top."""
+BUDGET: Final = 1_450_000
+"""Bytes of timelines and evidence on one page; rows and matrices come on top."""
 BRIEF_BUDGET: Final = 1_000_000
-"""Characters of sections without a timeline, for cells that the other budget has no room for."""
+"""Bytes of sections without a timeline, for cells that the other budget has no room for."""
 SPENT: Final = 20_000
-"""What is left of a budget, in characters, when nothing more is tried."""
+"""What is left of a budget, in bytes, when nothing more is tried."""
 OUTPUT_BYTES: Final = (600, 12_000)
 STACK_BYTES: Final = 8_000
 MISFITS: Final = 20
@@ -112,7 +112,7 @@ class Page:
         self._cells = cells_by_id(self.manifest)
         self._environment = _environment()
         low, high = OUTPUT_BYTES
-        self._output_bytes = min(high, max(low, BUDGET // 3 // (2 * max(1, len(self.rows)))))
+        self._output_bytes = min(high, max(low, BUDGET // 8 // (2 * max(1, len(self.rows)))))
 
     def render(self, only: Sequence[str] = ()) -> str:
         """Return the page; with `only`, the cells whose ids are named, without a budget."""
@@ -160,12 +160,13 @@ class Page:
             section = (
                 self._section(one, folders, brief=False) if unlimited or (whole > SPENT and misfits < MISFITS) else ""
             )
-            misfits += len(section) > whole
-            if section and (unlimited or len(section) <= whole):
-                whole -= len(section)
+            size = len(section.encode())
+            misfits += size > whole
+            if section and (unlimited or size <= whole):
+                whole -= size
             elif brief > SPENT:
                 section = self._section(one, folders, brief=True)
-                brief -= len(section)
+                brief -= len(section.encode())
             else:
                 continue
             done[one.line] = section

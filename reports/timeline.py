@@ -110,7 +110,7 @@ def _life(story: Story, lane: Lane) -> Bar:
         x=percent(lane.born_s, story.span_s),
         width=percent(max(end_s - lane.born_s, story.span_s / 400), story.span_s),
         label="",
-        title=f"{lane.process.name[:120]} (pid {lane.pid}): +{lane.born_s:.3f} s to {end}",
+        title=f"{short_name(lane)} {lane.pid}: +{lane.born_s:.3f} s to {end}",
         line=lane.born_line,
         style="life" if lane.process.orphaned_s < 1 else "life orphan",
     )
@@ -182,7 +182,7 @@ def _marks(story: Story, moments: Sequence[Moment]) -> list[Mark]:
             x=percent(moment.t_s, story.span_s),
             symbol=MARKS.get(moment.what, "m-dot"),
             line=moment.line,
-            title=f"+{moment.t_s:.3f} s {moment.what}: {moment.text[:160]}",
+            title=f"+{moment.t_s:.3f} s {moment.what}: {moment.text[:90]}",
         )
         for moment in moments
     ]
