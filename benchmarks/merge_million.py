@@ -1,10 +1,10 @@
 """Merges the stacks of a million ranks, read from a stream, and shows how time and memory grow up to there.
 
 Each rank's stack is a gdb dump of its own: 40 frames of one of 30 classes, with the addresses of its own address space
-(every module at another place, heap and stack pointers among the arguments), its own pid and thread id. A child
-process makes the texts and writes them into a pipe; this process reads, parses, merges, renders. Nothing is parsed
-without having been read: what is remembered is the text of a stack *after* its addresses were cut out, and cutting is
-done to every dump. ``cpu`` is this process's own time, ``wall`` includes waiting for the generator.
+(81 of them: each frame's, each object's, the thread's), its own pid, thread id and rank among the arguments. A child
+process makes the texts and writes them into a pipe; this process reads, parses, merges, renders. What is remembered is
+the text of a stack *after* its addresses and decimal arguments were cut out, and cutting is done to every dump. ``cpu``
+is this process's own time, ``wall`` includes waiting for the generator.
 
 ``python benchmarks/merge_million.py [SIZE…]``, each size in a process of its own, so that ``ru_maxrss`` is its own.
 """
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from harness.events import ProcessKey  # noqa: E402 - runs from a checkout
-from harness.stacks.dumps import read_dumps, write_dump  # noqa: E402
+from harness.stacks.dumps import Tool, read_dumps, write_dump  # noqa: E402
 from harness.stacks.merge import Merger  # noqa: E402
 from harness.stacks.model import Process  # noqa: E402
 from harness.stacks.render import LINES, text  # noqa: E402
@@ -34,28 +34,23 @@ from harness.stacks.suspect import suspects  # noqa: E402
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 CLASSES = 30
 DEPTH = 40
-MODULES = 8
 SECONDS = 60
 MEBIBYTES = 1024
 CHUNK = 1 << 20
 
 
-def templates() -> list[tuple[str, list[tuple[int, int]]]]:
-    """Return, per class, a dump with places for addresses, and for each place its module and offset."""
+def templates() -> list[list[str]]:
+    """Return, per class, the pieces of a dump between which each rank's own addresses stand."""
     dice = random.Random(40)  # noqa: S311 - reproducible, not secret
     made = []
     for number in range(CLASSES):
-        lines, places = [], []
         shared = dice.randrange(8, 30)  # how far in from the outermost frame the class agrees with the others
+        lines = ['Thread 1 (Thread 0x7f@ (LWP PID) "rank"):\n']
         for depth in range(DEPTH):
             outer = DEPTH - depth
             name = f"ns::Layer{outer}::step_{outer}" + ("" if outer < shared else f"_c{number}")
-            places += [(outer % MODULES, dice.randrange(1 << 20)), (MODULES, dice.randrange(1 << 24))]
-            lines.append(
-                f"#{depth:<2} 0x%016x in {name} (this=0x%x, n=<optimized out>) at /src/l{outer}.cpp:{outer * 7}"
-            )
-        head = 'Thread 1 (Thread 0x%x (LWP %d) "rank"):\n'
-        made.append((head + "\n".join(lines) + "\n", places))
+            lines.append(f"#{depth:<2} 0x00007f@ in {name} (this=0x55@, n={depth}) at /src/l{outer}.cpp:{outer * 7}\n")
+        made.append("".join(lines).split("@"))
     return made
 
 
@@ -63,15 +58,17 @@ def generate(ranks: int) -> None:
     """Write one dump per rank to stdout."""
     dice = random.Random(41)  # noqa: S311 - reproducible, not secret
     made = templates()
+    places = len(made[0]) - 1
     out, pieces, size = sys.stdout.buffer, [], 0
     for rank in range(ranks):
-        number = dice.randrange(CLASSES)
-        template, places = made[number]
-        bases = [0x7F00_0000_0000 + (dice.getrandbits(27) << 12) for _ in range(MODULES + 1)]
-        pid = 1000 + rank
-        values = [bases[module] + offset for module, offset in places]
-        dump = template % (bases[-1], pid, *values)
-        piece = write_dump(Process(ProcessKey(pid, 5_000_000 + rank), "train.py", "trainer", rank), dump)
+        digits = dice.randbytes(5 * places).hex()
+        dump = [""] * (2 * places + 1)
+        dump[::2] = made[dice.randrange(CLASSES)]
+        dump[1::2] = [digits[at : at + 10] for at in range(0, 10 * places, 10)]
+        process = Process(ProcessKey(1000 + rank, 5_000_000 + rank), "train.py", "trainer", rank)
+        piece = write_dump(
+            process, "".join(dump).replace("PID", str(1000 + rank)).replace("n=7", f"rank={rank}"), tool=Tool.GDB
+        )
         pieces.append(piece)
         size += len(piece)
         if size > CHUNK:

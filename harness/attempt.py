@@ -60,7 +60,10 @@ class FaultRecord:
     attempted_ns: int
     key: ProcessKey | None = None
     confirmed: bool = False
+    undone: bool = False
+    """Whether a fault that lasts was taken back."""
     detail: str = ""
+    """What was seen of its effect, or why it failed or could not be undone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import secrets
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -318,14 +318,12 @@ def _faults(facts: list[Event]) -> tuple[FaultRecord, ...]:
     for fact in facts:
         if isinstance(fact, events.FaultAttempted):
             faults[fact.fault] = FaultRecord(fault=fact.fault, attempted_ns=fact.t_ns, key=fact.key)
-        elif isinstance(fact, events.FaultConfirmed) and fact.fault in faults:
-            before = faults[fact.fault]
-            faults[fact.fault] = FaultRecord(
-                fault=fact.fault, attempted_ns=before.attempted_ns, key=before.key, confirmed=True, detail=fact.detail
-            )
-        elif isinstance(fact, events.FaultFailed):
+        elif isinstance(fact, events.FaultConfirmed | events.FaultFailed | events.FaultUndone):
             before = faults.get(fact.fault, FaultRecord(fault=fact.fault, attempted_ns=fact.t_ns))
-            faults[fact.fault] = FaultRecord(
-                fault=fact.fault, attempted_ns=before.attempted_ns, key=before.key, detail=fact.detail
+            faults[fact.fault] = replace(
+                before,
+                confirmed=before.confirmed or isinstance(fact, events.FaultConfirmed),
+                undone=before.undone or isinstance(fact, events.FaultUndone),
+                detail=before.detail if isinstance(fact, events.FaultUndone) else fact.detail,
             )
     return tuple(faults.values())

@@ -68,17 +68,89 @@ class Expectation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """Something done to the tree at a declared moment.
+class SendSignal:
+    """A signal to the first process whose title matches ``target`` (a regular expression, from the beginning).
 
-    The fault is performed when the program records the observation ``at``, or, without it, as soon as a process
-    matches ``target`` (a regular expression matched against titles from their beginning).
+    ``SIGSTOP`` lasts and is undone by ``SIGCONT``; every other signal is done when it is delivered.
+    """
+
+    signal: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FillShm:
+    """A full tmpfs: all but ``leave_bytes`` of a folder's file system is allocated, and given back when undone.
+
+    Refused where that memory is not to be had: a full /dev/shm of half the machine would end in the OOM killer.
+    """
+
+    leave_bytes: int = 0
+    folder: str = "/dev/shm"  # noqa: S108 - the folder that runtimes use
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldPort:
+    """A TCP port that somebody else has: we listen on it and accept nobody, until it is undone."""
+
+    port: int
+    host: str = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosePort:
+    """A TCP port that is open no more: listening sockets of the tree on that port stop listening; undone, they listen.
+
+    New connections are refused meanwhile, and an ``accept`` that waits fails with ``EINVAL``. Connections that were
+    accepted before live on.
+    """
+
+    port: int
+    target: str = ".*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlowDisk:
+    """A disk that reads and writes no more than ``bytes_per_s`` for the matching processes and their later children.
+
+    By the block throttle of cgroups, which counts what reaches the disk of ``path``: direct and synchronous I/O at
+    once, buffered writes only where the hierarchy is cgroup v2.
+    """
+
+    target: str
+    bytes_per_s: int
+    path: str = "."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitMemory:
+    """A limit on the address space of a process (``RLIMIT_AS``), ``headroom_bytes`` above what it has at that moment.
+
+    Children that it starts meanwhile inherit the limit and keep it.
+    """
+
+    target: str
+    headroom_bytes: int
+
+
+FaultAction = SendSignal | FillShm | HoldPort | ClosePort | SlowDisk | LimitMemory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Something done to the tree, or to what it lives on, at a declared moment.
+
+    The fault is performed when the program records the observation ``at``. Without it: as soon as a process matches
+    the action's ``target``, or, for an action that needs no process, before the program starts. A fault that lasts is
+    undone at the observation ``until``, or ``lasts_s`` seconds after it was confirmed, and in any case before the tree
+    is ended.
     """
 
     name: str
-    signal: str
-    target: str
+    action: FaultAction
     at: str | None = None
+    until: str | None = None
+    lasts_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,19 @@ from collections.abc import Sequence
 from harness.attempt import Attempt, Judgement, Process
 from harness.judge import CRASHES
 from harness.outcome import Kind, Verdict, VerdictName
-from harness.spec import Axis, Description, Environment, Expectation, Fault, Launch, Params, Reference, Row, Scenario
+from harness.spec import (
+    Axis,
+    Description,
+    Environment,
+    Expectation,
+    Fault,
+    Launch,
+    Params,
+    Reference,
+    Row,
+    Scenario,
+    SendSignal,
+)
 from scenarios.needs import missing, missing_vllm
 
 WORKER = "VLLM::Worker"
@@ -66,7 +78,7 @@ def requires(params: Params, environment: Environment) -> str | None:
 def launch(params: Params, environment: Environment) -> Launch:
     """Inject the signal as soon as a process calls itself the inner worker."""
     del environment
-    fault = Fault(name="segv_in_worker", signal="SIGSEGV", target=WORKER)
+    fault = Fault(name="segv_in_worker", action=SendSignal(signal="SIGSEGV", target=WORKER))
     return Launch(
         module="scenarios.programs.nested_spawn",
         faults=(fault,) if params["inject"] == "sigsegv" else (),
@@ -127,6 +139,8 @@ def _effective(attempt: Attempt, workers: object) -> dict[str, str]:
         return {}
     executor = "mp" if workers else "uni"
     effective = {"executor": executor}
+    if attempt.named(SPAWNED):
+        effective["start"] = "spawn"  # vLLM's CPU platform, and any Ray actor, override a wish for fork
     if attempt.params["backend"] != "default":
         effective["backend"] = executor
     return effective

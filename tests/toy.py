@@ -15,6 +15,7 @@ from harness.spec import (
     Reference,
     Row,
     Scenario,
+    SendSignal,
 )
 from tests.programs.behave import BEHAVIOURS
 
@@ -36,7 +37,7 @@ def expect(params: Params, environment: Environment) -> Expectation | None:
 def launch(params: Params, environment: Environment) -> Launch:
     """Run the program; ``victim`` declares a fault."""
     del environment
-    fault = Fault(name="kill_child", signal="SIGKILL", target="/bin/sleep", at="ready")
+    fault = Fault(name="kill_child", action=SendSignal(signal="SIGKILL", target="/bin/sleep"), at="ready")
     faults = (fault,) if params["behaviour"] == "victim" else ()
     overlays = {"six": params["six"]} if params["six"] != "installed" else {}
     return Launch(

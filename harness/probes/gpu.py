@@ -16,7 +16,8 @@ from harness.events import ProcessKey
 TOLERANCE_MIB: Final = 64
 """Memory in use beyond the sum of its processes that is not worth a finding, in MiB per GPU.
 
-An idle H100 (driver 580) showed 0 to 4 MiB without any process, once the driver's own reserve is taken off.
+Seen on an H100 (driver 580.159): 0 MiB without any process once the driver's own reserve (480 MiB) is left out, and 8
+and 14 MiB beyond the sum of one and two PyTorch processes.
 """
 OUTSIDE: Final = "not in this pid namespace"
 """How the note of a holder begins whose pid means nothing among the processes that are seen here."""
@@ -236,7 +237,7 @@ def _held(gpu: str, holder: GpuHolder, ledger: Collection[ProcessKey]) -> GpuFin
     elif ended:
         kind, why = GpuFindingKind.ENDED, f"{whose}, {holder.note}"
     elif holder.threads:
-        threads = ", ".join(f"{one.tid} {one.state} in {one.wchan or 'user code'}" for one in holder.threads)
+        threads = ", ".join(f"{one.tid} {one.state}{' in ' + one.wchan if one.wchan else ''}" for one in holder.threads)
         kind, why = GpuFindingKind.ZOMBIE, f"{whose}, its leader is a zombie and its threads live: {threads}"
     else:
         kind, why = GpuFindingKind.BY_LEDGER if ours else GpuFindingKind.BY_OTHER, whose

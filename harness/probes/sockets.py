@@ -44,19 +44,27 @@ def read_sockets() -> SocketTable:
 
 def _tcp(text: str) -> tuple[dict[int, int], set[int]]:
     by_pair: dict[tuple[str, str], int] = {}
+    by_address: dict[str, int] = {}
     listening: set[int] = set()
     for line in text.splitlines()[1:]:
         fields = line.split()
         local, remote, state, inode = fields[1], fields[2], fields[3], int(fields[9])
         if state == _TCP_LISTEN:
             listening.add(inode)
+            by_address[local] = inode
         by_pair[local, remote] = inode
     peers = {
-        inode: by_pair[remote, local]
+        inode: by_pair[remote, local] or _backlog(remote, by_address)
         for (local, remote), inode in by_pair.items()
         if inode and (remote, local) in by_pair
     }
-    return peers, listening
+    return {inode: peer for inode, peer in peers.items() if peer}, listening
+
+
+def _backlog(address: str, by_address: dict[str, int]) -> int:
+    """Return the listener in whose backlog a connection waits to be accepted; until then it has no inode of its own."""
+    host, _, port = address.partition(":")
+    return by_address.get(address) or by_address.get(f"{'0' * len(host)}:{port}", 0)
 
 
 def _unix() -> tuple[dict[int, int], set[int]]:

@@ -26,6 +26,8 @@ class WaitKind(StrEnum):
     CHILD = "child"
     SLEEP = "sleep"
     SIGNAL = "signal"
+    OPEN = "open"
+    """Of a FIFO, until somebody opens the other end."""
     STOPPED = "stopped"
     UNINTERRUPTIBLE = "uninterruptible"
     OTHER = "other"
@@ -46,7 +48,7 @@ class Wait:
     address: int = 0
     wchan: str = ""
     switches: int = 0
-    """Context switches so far, voluntary and not."""
+    """How often it has been given a processor so far (third field of schedstat)."""
     ticks: int = 0
     """Processor time so far, in clock ticks."""
 
@@ -100,7 +102,7 @@ def read_wait(pid: int, tid: int) -> Wait | None:
         return None
     name = head.partition(b"(")[2].decode(errors="replace")
     ticks = int(fields[11]) + int(fields[12])
-    switches = _switches(read_bytes(f"{base}/status"))
+    switches = _scheduled(read_bytes(f"{base}/schedstat"))
     wchan = read_bytes(f"{base}/wchan").decode(errors="replace")
     common = {"tid": tid, "name": name, "wchan": wchan, "switches": switches, "ticks": ticks}
     if state == "T":
@@ -121,7 +123,7 @@ def _call(words: list[bytes]) -> tuple[str, list[int]]:
     return SYSCALLS.get(number, f"syscall {number}"), [int(word, 16) for word in words[1:7]]
 
 
-def _decode(pid: int, call: str, arguments: list[int]) -> dict[str, object]:  # noqa: PLR0911 - one case a call
+def _decode(pid: int, call: str, arguments: list[int]) -> dict[str, object]:  # noqa: C901, PLR0911 - one case a call
     match call:
         case "futex":
             operation = arguments[1] & 0x7F
@@ -132,6 +134,8 @@ def _decode(pid: int, call: str, arguments: list[int]) -> dict[str, object]:  # 
             return {"kind": WaitKind.SLEEP, "call": call, "timed": True}
         case "wait4" | "waitid":
             return {"kind": WaitKind.CHILD, "call": call}
+        case "open" | "openat":
+            return {"kind": WaitKind.OPEN, "call": call}
         case "pause" | "rt_sigsuspend" | "rt_sigtimedwait":
             return {"kind": WaitKind.SIGNAL, "call": call}
         case "poll":
@@ -154,8 +158,9 @@ def _decode(pid: int, call: str, arguments: list[int]) -> dict[str, object]:  # 
             return {"kind": WaitKind.OTHER, "call": call}
 
 
-def _switches(status: bytes) -> int:
-    return sum(int(line.split()[1]) for line in status.splitlines() if b"ctxt_switches" in line)
+def _scheduled(schedstat: bytes) -> int:
+    fields = schedstat.split()
+    return int(fields[2]) if len(fields) > 2 else 0  # noqa: PLR2004
 
 
 def _memory(pid: int, address: int, size: int) -> bytes:
@@ -198,6 +203,7 @@ class Descriptor:
     number: int
     target: str
     writable: bool
+    """Of a pipe's end; true for everything else."""
     detail: str = ""
     """For an eventfd its id, for a pidfd the pid, for a timerfd ``armed`` or nothing."""
 
@@ -208,9 +214,10 @@ def read_descriptor(pid: int, number: int) -> Descriptor | None:
         target = os.readlink(f"/proc/{pid}/fd/{number}")
     except OSError:
         return None
-    lines = dict(
-        line.partition(b":")[::2] for line in read_bytes(f"/proc/{pid}/fdinfo/{number}").splitlines() if b":" in line
-    )
+    if not target.startswith(("pipe:", "anon_inode:")):
+        return Descriptor(number=number, target=target, writable=True)
+    info = read_bytes(f"/proc/{pid}/fdinfo/{number}")
+    lines = dict(line.partition(b":")[::2] for line in info.splitlines() if b":" in line)
     flags = int(lines.get(b"flags", b"0").strip() or b"0", 8)
     detail = ""
     if "eventfd" in target:

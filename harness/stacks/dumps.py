@@ -39,6 +39,7 @@ class _Head(msgspec.Struct, frozen=True):
     process: Process
     sample: int = 0
     partial: bool = False
+    tool: Tool | None = None
 
 
 _head: Final = msgspec.json.Decoder(_Head)
@@ -70,9 +71,11 @@ def parse(
     return _PARSERS[chosen](text, process, sample=sample, partial=partial) if chosen is not None else []
 
 
-def write_dump(process: Process, text: str, *, sample: int = 0, partial: bool = False) -> bytes:
+def write_dump(
+    process: Process, text: str, *, tool: Tool | None = None, sample: int = 0, partial: bool = False
+) -> bytes:
     """Return a dump as it stands in a stream: a line that says whose it is, then the text as the tool wrote it."""
-    return _MARK + msgspec.json.encode(_Head(process, sample, partial)) + b"\n" + text.encode()
+    return _MARK + msgspec.json.encode(_Head(process, sample, partial, tool)) + b"\n" + text.encode()
 
 
 def read_dumps(stream: Iterable[bytes]) -> Iterator[list[ThreadStack]]:
@@ -83,7 +86,7 @@ def read_dumps(stream: Iterable[bytes]) -> Iterator[list[ThreadStack]]:
     text = b""
     for piece in stream:
         text += piece
-        if _MARK in piece:
+        if _MARK in text[-len(piece) - len(_MARK) :]:
             *whole, text = text.split(_MARK)
             text = _MARK + text
         else:
@@ -99,4 +102,4 @@ def _dump(raw: bytes) -> Iterator[list[ThreadStack]]:
         head = _head.decode(line)
     except msgspec.DecodeError:
         return
-    yield parse(text.decode(errors="replace"), head.process, sample=head.sample, partial=head.partial)
+    yield parse(text.decode(errors="replace"), head.process, tool=head.tool, sample=head.sample, partial=head.partial)

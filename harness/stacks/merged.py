@@ -124,8 +124,7 @@ class Merged:
             if any(seen.partial for seen in one.seen):
                 self.partial.update(one.members)
         self.classes = _classes(observations)
-        self._masks = self._passing()
-        self._members: dict[int, Members] = {}
+        self._members = _members(tree, self.classes)
 
     @classmethod
     def of(cls, tree: Tree, roster: Roster, sets: Sequence[frozenset[int]], observed: tuple[Seen, ...]) -> Merged:
@@ -151,14 +150,7 @@ class Merged:
 
     def members(self, node: int) -> Members:
         """Return who has a thread that passes through a node; of the root, everybody."""
-        mask = self._masks[node]
-        found = self._members.get(mask)
-        if found is None:
-            found = self._members[mask] = Members()
-            for number, one in enumerate(self.classes):
-                if mask >> number & 1:
-                    found.update(one.members)
-        return found
+        return self._members.get(node) or Members()
 
     def children(self, node: int) -> list[int]:
         """Return a node's children, the widest first; equal ones by name."""
@@ -176,15 +168,24 @@ class Merged:
             yield node
             waiting.extend(self.children(node)[::-1])
 
-    def _passing(self) -> list[int]:
-        """Return the classes that pass through each node, as bits; children come after their parents."""
-        masks = [0] * len(self.tree.parents)
-        for number, one in enumerate(self.classes):
-            for leaf in one.leaves:
-                masks[leaf] |= 1 << number
-        for node in range(len(masks) - 1, 0, -1):
-            masks[self.tree.parents[node]] |= masks[node]
-        return masks
+
+def _members(tree: Tree, classes: tuple[StackClass, ...]) -> dict[int, Members]:
+    """Return who passes through each node; a node with the same members as its only child shares their set."""
+    found: dict[int, Members] = defaultdict(Members)
+    for one in classes:
+        for leaf in one.leaves:
+            found[leaf].update(one.members)
+    own = set(found)  # sets that nobody else holds yet
+    for node in range(len(tree.parents) - 1, 0, -1):  # children come after their parents
+        members, parent = found[node], tree.parents[node]
+        if parent not in found:
+            found[parent] = members
+            continue
+        if parent not in own:
+            found[parent] = found[parent] | Members()  # a copy: the set is still a child's
+            own.add(parent)
+        found[parent].update(members)
+    return found
 
 
 def _classes(observations: tuple[Observations, ...]) -> tuple[StackClass, ...]:

@@ -65,7 +65,7 @@ def parse_text(text: str, process: Process, *, sample: int = 0, partial: bool = 
         stacks.append(
             ThreadStack(
                 process,
-                _memo.frames(body.partition("\nProcess ")[0]),
+                _memo.read(body.partition("\nProcess ")[0]).frames,
                 int(thread) if thread.isdecimal() else 0,
                 name or "",
                 state.partition("+")[0],

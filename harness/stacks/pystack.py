@@ -44,7 +44,7 @@ def parse(text: str, process: Process, *, sample: int = 0, partial: bool = False
         stacks.append(
             ThreadStack(
                 process,
-                _memo.frames(body),
+                _memo.read(body).frames,
                 int(thread),
                 name or "",
                 "terminated" if "terminated" in status else "",

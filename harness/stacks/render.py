@@ -106,7 +106,8 @@ def _segments(merged: Merged) -> _Segment:
 
 
 def _same(merged: Merged, node: int, child: int) -> bool:
-    return merged.tree.threads[node] == 0 and len(merged.members(node)) == len(merged.members(child))
+    here, there = merged.members(node), merged.members(child)
+    return merged.tree.threads[node] == 0 and (here is there or len(here) == len(there))
 
 
 def _choose(merged: Merged, root: _Segment, marked: Members, room: int) -> None:
@@ -198,7 +199,8 @@ def _indent(depth: int) -> str:
 
 
 def _cut(shown: str, most: int) -> str:
-    shown = " ".join(shown.split())
+    if not shown.isprintable():
+        shown = " ".join("".join(letter if letter.isprintable() else " " for letter in shown).split())
     return shown if len(shown) <= most else f"{shown[: most // 2]}…{shown[-(most // 2) + 1 :]}"
 
 

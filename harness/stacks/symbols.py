@@ -73,7 +73,7 @@ def native_name(symbol: str) -> str:
             count = 1
             while count:
                 symbol, count = nested.subn("", symbol)
-        symbol = _QUALIFIERS.sub("", symbol).rpartition(" ")[2]
+        symbol = _QUALIFIERS.sub("", symbol.strip()).rpartition(" ")[2]
         symbol = symbol.replace("\0", "").translate(_SHOW)
     found = _ALIAS.match(symbol)
     return found[1] if found and found[1] in _WAITS else symbol or UNKNOWN

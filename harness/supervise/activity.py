@@ -25,7 +25,7 @@ class Look:
 
 
 class Activity:
-    """Counters of the last seconds, per process."""
+    """Counters of the last seconds, per process; one look from before is kept, so that rare looks still have a span."""
 
     def __init__(self, window_s: float) -> None:
         self._window_s = window_s
@@ -39,7 +39,7 @@ class Activity:
             if len(stat) > 14:  # noqa: PLR2004 - utime, stime and those of reaped children are fields 14 to 17
                 ticks = sum(int(field) for field in stat[11:15])
                 looks.append(Look(now, ticks, _io_bytes(key.pid)))
-            while looks and now - looks[0].at > self._window_s:
+            while len(looks) > 1 and now - looks[1].at >= self._window_s:
                 looks.popleft()
         self._looks = known
 

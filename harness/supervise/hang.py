@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from harness.events import Event, Observed, PhaseMarked, ProcessKey, Suspected
@@ -25,13 +26,13 @@ from harness.supervise.waitgraph import Graph, Node, culprits, dead_processes, e
 from harness.supervise.waits import outside_holders, read_graph
 
 INTERVAL_S: Final = 1.0
-COST_SHARE: Final = 0.005
+COST_SHARE: Final = 0.01
 """Looking may take this share of one processor; a larger tree is looked at less often."""
 CONFIRM_S: Final = 3.0
 """A deadlock must look the same for this long, in seconds, without a single context switch."""
 STUCK_S: Final = 8.0
 """How long a process must be stopped, or a thread uninterruptible, in seconds."""
-QUIET_S: Final = 9.0
+QUIET_S: Final = 8.0
 """How long nothing may move under a declared phase, or in a polling tree, in seconds."""
 GAP_S: Final = 5.0
 """After a gap this long between two looks this process itself had been paused, and all clocks begin anew."""
@@ -40,7 +41,9 @@ IDLE_CPU: Final = 0.05
 IDLE_BYTES: Final = 64 * 1024
 """Bytes in `QUIET_S` that heartbeats may move without counting as movement, per process."""
 BUSY_CPU: Final = 0.5
-BACKGROUND: Final = re.compile(r".*(gcs_server|raylet/raylet|ray/_private|ray/dashboard|resource_tracker|ray::IDLE)")
+BACKGROUND: Final = re.compile(
+    r".*(gcs_server|raylet/raylet|ray/_private|ray/dashboard|ray/autoscaler|resource_tracker|ray::(IDLE|\w+Agent$))"
+)
 """Daemons that beat for ever, whatever the work does."""
 
 
@@ -69,6 +72,7 @@ class HangDetector:
         self._phases: dict[tuple[int, str], float] = {}
         self._moved = time.monotonic()
         self._count = 0
+        self._names: Mapping[ProcessKey, str] = {}
         self._said: set[tuple[str, tuple[ProcessKey, ...]]] = set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hang")
         self._job: Future[list[tuple[Suspected, bool]]] | None = None
@@ -100,11 +104,18 @@ class HangDetector:
             self._begin_anew(now)
         self._last, self._next = now, now + INTERVAL_S
         entries = self._ledger.running()
-        if len(self._ledger.entries) != self._count:
-            self._count = len(self._ledger.entries)
+        if self._born():
             self._moved = now
         if entries:
             self._job = self._thread.submit(self._look, {entry.key: entry.name for entry in entries}, now)
+
+    def _born(self) -> bool:
+        """Whether there are new processes whose parents are no daemons that do this for ever."""
+        everybody = self._ledger.entries
+        fresh = list(islice(everybody.values(), self._count, None))
+        self._count = len(everybody)
+        parents = [everybody.get(entry.parent) if entry.parent is not None else None for entry in fresh]
+        return any(parent is None or not BACKGROUND.match(parent.name) for parent in parents)
 
     def close(self) -> None:
         """Wait for a look under way."""
@@ -118,6 +129,7 @@ class HangDetector:
     def _look(self, running: Mapping[ProcessKey, str], now: float) -> list[tuple[Suspected, bool]]:
         began = time.thread_time()
         self._new = []
+        self._names = running
         self._activity.look(list(running), now)
         graph = read_graph(running)
         self._stopped(graph, now)
@@ -173,36 +185,35 @@ class HangDetector:
         by_pid = {key.pid: key for key in running}
         for (pid, phase), began in list(self._phases.items()):
             key = by_pid.get(pid)
-            if key is None or now - max(began, self._moved) < QUIET_S or self._activity.span_s(key) < QUIET_S - 2:
-                continue
-            main = next((node for node in graph.of(key) if node.is_main), None)
-            if main is None or main.wait.kind is WaitKind.SLEEP:
-                continue  # it does what it said it would do
+            main = next((node for node in graph.of(key) if node.is_main), None) if key is not None else None
+            if key is None or main is None or main.wait.kind is WaitKind.SLEEP:
+                continue  # gone, or it does what it said it would do
             cone = _cone(graph, key)
-            busy = [one for one in cone if self._activity.cpu_share(one) >= BUSY_CPU]
             reason = f"phase {phase!r} of pid {pid} has been open for {now - began:.0f} s"
-            if busy:
-                self._spinning(graph, busy, reason, now)
-            elif not any(self._moves(one) for one in cone):
+            quiet = now - max(began, self._moved) >= QUIET_S
+            if busy := [one for one in cone if self._activity.cpu_share(one) >= BUSY_CPU]:
+                self._spinning(graph, busy, reason, now, quiet=quiet)
+            elif quiet and self._activity.span_s(key) >= QUIET_S - 2 and not any(self._moves(one) for one in cone):
                 self._quiet(graph, key, cone, reason)
 
-    def _spinning(self, graph: Graph, busy: list[ProcessKey], reason: str, now: float) -> None:
+    def _spinning(self, graph: Graph, busy: list[ProcessKey], reason: str, now: float, *, quiet: bool) -> None:
         """A process that computes is hung only if it never does anything else: no call, no byte, no other thread."""
         for key in busy:
-            switches = tuple(node.wait.kind is WaitKind.RUNNING for node in graph.of(key))
+            running = tuple(node.wait.kind is WaitKind.RUNNING for node in graph.of(key))
             moved = self._activity.moved_bytes(key)
-            if moved == 0 and self._lasts(f"spin {key}", switches, now) >= QUIET_S - 2:
+            if moved:
+                self._since.pop(f"spin {key}", None)
+            elif self._lasts(f"spin {key}", running, now) >= QUIET_S - 2 and quiet:
                 share = self._activity.cpu_share(key)
                 lines = [reason, f"pid {key.pid} uses {share:.1f} processors and has not read or written a byte"]
                 self._say("livelock", (key,), lines, proved=False)
 
     def _quiet(self, graph: Graph, key: ProcessKey, cone: frozenset[ProcessKey], reason: str) -> None:
         peers = [one for one in sorted(cone) if one != key and not BACKGROUND.match(graph.names.get(one, ""))]
-        idle = [one for one in peers if not any(other != one for other in _cone(graph, one))] or peers
-        suspects = tuple(idle or [key])
-        kind = "waiting_for_peer" if idle else "deadlock"
+        ends = [one for one in peers if not (_awaited(graph, one) & set(peers))] or peers
         nothing = f"nothing has moved for {QUIET_S:g} s in the {len(cone)} processes that it waits for"
-        self._say(kind, suspects, [reason, nothing, *explain(graph, [key, *suspects])[:12]], proved=False)
+        lines = [reason, nothing, *explain(graph, [key, *ends])[:12]]
+        self._say("waiting_for_peer", tuple(ends or [key]), lines, proved=False)
 
     # Suspected ------------------------------------------------------------------------------------------------------
 
@@ -213,10 +224,10 @@ class HangDetector:
             for key in dead_processes(graph, polling_is_life=False)
             if not BACKGROUND.match(running.get(key, "")) and not _signal_driven(graph, key)
         )
-        if not dead or any(self._moves(key) for key in dead) or now - self._moved < QUIET_S:
+        if not dead or any(self._moves(key) for key in dead):
             self._since.pop("polling", None)
             return
-        if self._lasts("polling", dead, now) >= QUIET_S and all(
+        if self._lasts("polling", dead, now) >= QUIET_S <= now - self._moved and all(
             self._activity.span_s(key) > QUIET_S - 2 for key in dead
         ):
             core = culprits(graph, dead) or tuple(sorted(dead))
@@ -225,6 +236,8 @@ class HangDetector:
             self._say(kind, core, [*lines, *explain(graph, core)[:12]], proved=False, weak=True)
 
     def _moves(self, key: ProcessKey) -> bool:
+        if BACKGROUND.match(self._names.get(key, "")):
+            return False
         return self._activity.cpu_share(key) > IDLE_CPU or self._activity.moved_bytes(key) > IDLE_BYTES
 
     def _lasts(self, name: str, mark: object, now: float) -> float:
@@ -253,6 +266,12 @@ def _cone(graph: Graph, start: ProcessKey) -> frozenset[ProcessKey]:
             seen |= fresh
             todo += fresh
     return frozenset(seen)
+
+
+def _awaited(graph: Graph, key: ProcessKey) -> set[ProcessKey]:
+    """Return the other processes that the main thread of a process waits for."""
+    main = [node for node in graph.of(key) if node.is_main]
+    return {one for node in main for waker in node.wakers for one in waker.processes} - {key}
 
 
 def _leading(graph: Graph, key: ProcessKey) -> list[Node]:

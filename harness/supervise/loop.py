@@ -31,7 +31,7 @@ from harness.spec import Fault
 from harness.supervise.capture import CaptureJob
 from harness.supervise.channel import PhaseChannel
 from harness.supervise.cookie import new_cookie
-from harness.supervise.faults import FaultPlan
+from harness.supervise.faults.plan import FaultPlan
 from harness.supervise.hang import HangDetector
 from harness.supervise.ledger import Ledger
 from harness.supervise.merged import merge_captures, write_merged
@@ -112,6 +112,8 @@ def supervise(
     except RecordingError:
         attempt.abandon()
         raise
+    finally:
+        attempt.faults.undo_all()
 
 
 class _Attempt:
@@ -142,6 +144,7 @@ class _Attempt:
         )
         if self.missing:
             self.sink(HarnessNote(note=self.missing))
+        self.faults.begin()
         root = self.observer.root(self._start())
         course = Course(state=State.RUNNING, since=self.started)
         slow = 0.0
@@ -168,6 +171,7 @@ class _Attempt:
     def abandon(self) -> None:
         """End the tree without recording: the record cannot be written any more."""
         self.sink = lambda _: None
+        self.faults.undo_all()
         until = time.monotonic() + 10
         while self.ledger.running() and time.monotonic() < until:
             for entry in self.ledger.running():
@@ -240,6 +244,8 @@ class _Attempt:
         return CaptureJob(keys, folder, self._record, self.observer.helpers, self.command.without)
 
     def _act(self, action: Action, course: Course) -> None:
+        if action in {Action.TERMINATE, Action.KILL}:
+            self.faults.undo_all()
         running = self.ledger.running()
         if action is Action.CAPTURE:
             if course.end == "hang":
@@ -280,6 +286,7 @@ class _Attempt:
 
     def _finish(self, course: Course) -> None:
         self._read_channel()
+        self.faults.undo_all()
         for entry in self.ledger.running():
             self.sink(LeftBehind(what="process", name=entry.name, key=entry.key))
         self.hang.close()

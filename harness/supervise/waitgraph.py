@@ -10,11 +10,19 @@ wait with a time-out that merely polls (a futex, a poll set) counts as the wait 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from harness.events import ProcessKey
 from harness.probes.threads import Wait, WaitKind
+
+RUNTIME_THREAD: Final = re.compile(
+    r"gloo_|pt_|grpc|event_engine|resolver|default-exec|timer_manager|nexting_|client\.poll|server\.poll|worker\.io|"
+    r"worker\.user|task_event|gcs_client|global\.acc|ZMQbg|cuda|NCCL|nccl"
+)
+"""Names that libraries give to their own threads: these listen and beat for ever, and do no work of the program's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,10 +126,14 @@ def _id(node: Node) -> tuple[ProcessKey, int]:
     return node.process, node.wait.tid
 
 
-def _alive_by_itself(node: Node, *, polling_is_life: bool) -> bool:
+def _alive_by_itself(node: Node, *, polling_is_life: bool) -> bool:  # noqa: PLR0911 - one case a kind
     wait = node.wait
+    if not polling_is_life and RUNTIME_THREAD.match(wait.name) and wait.kind is not WaitKind.RUNNING:
+        return False
     if wait.kind in {WaitKind.RUNNING, WaitKind.SLEEP, WaitKind.SIGNAL, WaitKind.OTHER}:
         return True
+    if wait.kind is WaitKind.OPEN:
+        return polling_is_life
     if wait.kind is WaitKind.STOPPED:
         return False
     if wait.kind is WaitKind.UNINTERRUPTIBLE:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from harness.events import ProcessKey
 from harness.probes import proc
 from harness.probes.sockets import SocketTable, read_sockets
-from harness.probes.threads import Descriptor, Wait, WaitKind, read_descriptor, read_descriptors, read_waits
+from harness.probes.threads import Descriptor, Wait, WaitKind, read_descriptors, read_waits
 from harness.supervise.waitgraph import Graph, Node, Wakers
 
 INODE = re.compile(r"(pipe|socket):\[(\d+)\]")
@@ -26,6 +26,7 @@ class _Tree:
     sockets: SocketTable
     holders: dict[str, set[tuple[ProcessKey, bool]]] = field(default_factory=lambda: defaultdict(set))
     """For each pipe, socket or eventfd: the processes that have it open, and whether for writing."""
+    descriptors: dict[tuple[ProcessKey, int], Descriptor] = field(default_factory=dict)
 
 
 def read_graph(members: Mapping[ProcessKey, str]) -> Graph:
@@ -37,6 +38,7 @@ def read_graph(members: Mapping[ProcessKey, str]) -> Graph:
     for key in parents:
         for descriptor in read_descriptors(key.pid):
             tree.holders[_object(descriptor)].add((key, descriptor.writable))
+            tree.descriptors[key, descriptor.number] = descriptor
     nodes = [
         Node(process=key, wait=wait, wakers=_wakers(tree, key, wait)) for key in parents for wait in read_waits(key.pid)
     ]
@@ -106,7 +108,7 @@ def _children(tree: _Tree, key: ProcessKey) -> Wakers:
 
 
 def _descriptor(tree: _Tree, key: ProcessKey, wait: Wait, number: int) -> Wakers:  # noqa: PLR0911 - one case a kind
-    descriptor = read_descriptor(key.pid, number)
+    descriptor = tree.descriptors.get((key, number))
     if descriptor is None:
         return Wakers(outside="a descriptor that cannot be read")
     target = descriptor.target

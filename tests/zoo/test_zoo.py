@@ -42,7 +42,7 @@ def test_what_is_said_of_a_program_is_consistent(program: Program) -> None:
     assert all(Path(part).exists() for part in program.argv(ZOO)[1:] if part.startswith("/"))
 
 
-@pytest.mark.parametrize("batch", batches(LIGHT), ids=lambda batch: f"{batch[0].name}-to-{batch[-1].name}")
+@pytest.mark.parametrize("batch", list(batches(LIGHT)), ids=lambda batch: f"{batch[0].name}-to-{batch[-1].name}")
 def test_hangs_hang_idlers_idle_and_all_can_be_ended(batch: list[Program]) -> None:
     present = [program for program in batch if not program.missing()]
     wrong = {observed.program.name: observed.wrong for observed in observe(present, seconds=60) if observed.wrong}

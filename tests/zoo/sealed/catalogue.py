@@ -27,11 +27,12 @@ SEALED: Final = (
         path="sealed/dist_init_absent.py",
         kind="hang",
         hang="waiting_for_peer",
+        also=("livelock",),
         suspect="multiprocessing.spawn",
         phases=True,
         settle_s=15.0,
         needs=frozenset({"torch"}),
-        reason="rank 0 is in a phase and waits for a rank that is dead; by the listening socket alone it could be idle",
+        reason="rank 0 is in a phase and asks its own store again and again for a rank that is dead",
     ),
     Program(
         path="sealed/flock_sleeper.py",

@@ -1,0 +1,41 @@
+"""The recorded dumps (fixtures/README.md) as stacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.events import ProcessKey
+from harness.stacks import Frame, KernelThread, Process, ThreadStack, kernel_stacks, parse
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+def process(pid: int, role: str = "trainer", rank: int | None = None) -> Process:
+    return Process(ProcessKey(pid, 1), f"{role}.py", role, rank)
+
+
+def raw(name: str) -> str:
+    return (FIXTURES / name).read_text()
+
+
+def stacks(name: str, whose: Process, sample: int = 0) -> list[ThreadStack]:
+    return parse(raw(name), whose, sample=sample)
+
+
+def kernel(name: str, whose: Process) -> list[ThreadStack]:
+    rows = [line.split("|") for line in raw(name).splitlines()]
+    return kernel_stacks(
+        whose, [KernelThread(int(tid), comm, state, wchan, call) for tid, comm, state, wchan, call in rows]
+    )
+
+
+def names(stack: ThreadStack) -> list[str]:
+    return [frame.name for frame in stack.frames]
+
+
+def by_id(found: list[ThreadStack], thread: int) -> ThreadStack:
+    return next(stack for stack in found if stack.thread_id == thread)
+
+
+def python(*functions: str, file: str = "train.py") -> tuple[Frame, ...]:
+    return tuple(Frame(function, file, 1) for function in functions)
