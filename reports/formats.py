@@ -13,7 +13,6 @@ import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
-from tabulate import tabulate
 
 from harness.judge import CRASHES, Row
 
@@ -118,12 +117,6 @@ def rerun(row: Row) -> str:
     return f"crashcart run {row.scenario} " + " ".join(f"-p {name}={value}" for name, value in row.params.items())
 
 
-def to_markdown(rows: Sequence[Row]) -> str:
-    """Return a Markdown table."""
-    body = [[text.replace("|", "\\|") for text in cells_of(row)] for row in rows]
-    return tabulate(body, headers=COLUMNS, tablefmt="github", disable_numparse=True) + "\n"
-
-
 def to_csv(rows: Sequence[Row]) -> str:
     """Return CSV with every flat field of the rows."""
     out = io.StringIO()
@@ -147,11 +140,11 @@ def to_json(rows: Sequence[Row]) -> str:
     return "".join(msgspec.json.encode(row).decode() + "\n" for row in rows)
 
 
-PRINTERS: Final[dict[str, Callable[[Sequence[Row]], str]]] = {"md": to_markdown, "csv": to_csv, "json": to_json}
+PRINTERS: Final[dict[str, Callable[[Sequence[Row]], str]]] = {"csv": to_csv, "json": to_json}
 
 
 def print_as(rows: Sequence[Row], directory: Path, form: str) -> None:
-    """Print rows in one of the formats ``table``, ``md``, ``csv``, ``json``."""
+    """Print rows in one of the formats ``table``, ``csv``, ``json``."""
     if form == "table":
         print_table(rows, directory)
     else:

@@ -9,6 +9,7 @@ import click
 from harness.cli.options import as_json
 from harness.run import exit_code, judge_run
 from reports.formats import print_as
+from reports.publish import publish
 from scenarios.registry import all_scenarios
 
 
@@ -21,6 +22,7 @@ def command(run: Path, as_json: bool) -> int:  # noqa: FBT001 - a flag
     The events are read as far as they can be; a torn or damaged line is passed over and said so.
     """
     record, rows = judge_run(run, all_scenarios())
+    publish(run)
     if record.unreadable_lines:
         click.echo(f"crashcart: {record.unreadable_lines} unreadable lines in {run}/events.jsonl passed over", err=True)
     if not record.ended:

@@ -14,6 +14,7 @@ from harness.errors import UsageError
 from harness.plan import parse_selection
 from harness.run import Request, run, select
 from reports.formats import print_table
+from reports.publish import publish
 from scenarios.registry import all_scenarios
 
 
@@ -64,6 +65,7 @@ def command(  # noqa: PLR0913, PLR0917 - one argument per option
     )
     with Progress() as progress:
         result = run(request, progress)
+    publish(result.directory)
     if as_json:
         for row in result.rows:
             click.echo(msgspec.json.encode(row).decode())

@@ -13,6 +13,7 @@ from harness.cli.options import without
 from harness.roles import role
 from harness.supervise.loop import OnHang, Status
 from harness.watch import NOT_FOUND, CommandNotFoundError, Watched, WatchRequest, watch
+from reports.publish import publish
 
 MOST: Final = 20
 """So many findings are printed; the record has all."""
@@ -74,6 +75,7 @@ def command(  # noqa: PLR0913, PLR0917 - one argument per option
     except CommandNotFoundError as error:
         click.echo(f"crashcart: {error.one_line()}", err=True)
         return NOT_FOUND
+    publish(watched.directory)
     _report(watched)
     return int(bool(watched.row.findings)) if by_findings else watched.code
 

@@ -282,4 +282,5 @@ def test_a_wheel_holds_the_packages_and_their_data_and_no_tests(tmp_path: Path) 
     assert {name.partition("/")[0] for name in names} == {*PACKAGES, f"crashcart-{PROJECT['version']}.dist-info"}
     assert {f"scenarios/locks/{name}" for name in ("core.txt", "cpu-stack.txt", "overlays.toml")} <= set(names)
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
+    assert {f"reports/templates/{name}" for name in ("page.html.j2", "page.css", "page.js")} <= set(names)
     assert not [name for name in names if name.startswith("harness/changes")]

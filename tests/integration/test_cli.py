@@ -89,7 +89,7 @@ def test_stored_runs_are_reported_in_every_format(tmp_path: Path) -> None:
     }
     assert forms["json"] == ran.stdout
     count = len(ran.stdout.splitlines())
-    assert forms["md"].count("keep_parent=") == count
+    assert forms["md"].count("\n| actor_gc") == count
     assert len(forms["csv"].splitlines()) == count + 1
     assert f"{count} rows" in forms["table"]
 
