@@ -57,9 +57,7 @@ class _Cell:
     segment: Segment
 
 
-def choose(
-    posterior: Posterior, costs: Costs, *, current: int | None = None, pending: Sequence[int] = ()
-) -> Probe:
+def choose(posterior: Posterior, costs: Costs, *, current: int | None = None, pending: Sequence[int] = ()) -> Probe:
     """Return the best next probe.
 
     Args:
@@ -117,12 +115,12 @@ def _candidates(posterior: Posterior, current: int | None, pending: Sequence[int
     found = {segment.high for segment in posterior.segments if segment.mass > NEGLIGIBLE}
     found |= {position for position in (current, *pending) if position is not None and 0 < position < posterior.ceiling}
     wanted = iter(QUANTILES)
-    goal = next(wanted)
+    goal = next(wanted, 2.0)
     below = 0.0
     prefix = posterior.prefix
     for segment in posterior.segments:
         low, high = prefix[segment.low], prefix[segment.high]
-        while goal is not None and goal <= below + segment.mass:
+        while goal <= below + segment.mass:
             target = low + (goal - below) / segment.mass * (high - low)
             middle = bisect_left(prefix, target, segment.low + 1, segment.high)
             found |= {middle, max(middle - 1, 1)}
@@ -198,7 +196,9 @@ def _worlds(cells: list[_Cell], pending: Sequence[int]) -> list[list[float]]:
     told, assumed = pending[-PENDING:], pending[:-PENDING]
     base = [cell.mass for cell in cells]
     for position in assumed:
-        base = [w * (1 - cell.segment.rate if cell.high <= position else 1.0) for w, cell in zip(base, cells, strict=True)]
+        base = [
+            w * (1 - cell.segment.rate if cell.high <= position else 1.0) for w, cell in zip(base, cells, strict=True)
+        ]
     scale = sum(base)
     base = [weight / scale for weight in base]
     worlds = []

@@ -142,6 +142,17 @@ class Posterior:
                 return segment.mass * (self.prefix[position] - self.prefix[position - 1]) / width
         return 0.0
 
+    def at_most(self, position: int) -> float:
+        """Return the probability that the culprit is at most this position, that is: that the position is bad."""
+        total = 0.0
+        for segment in self.segments:
+            if segment.high <= position:
+                total += segment.mass
+            elif segment.low < position:
+                width = self.prefix[segment.high] - self.prefix[segment.low]
+                total += segment.mass * (self.prefix[position] - self.prefix[segment.low]) / width
+        return min(total, 1.0)
+
     def best(self) -> tuple[int, float]:
         """Return the most probable culprit and its probability; of equal ones the first."""
         found = (0, -1.0)
@@ -170,9 +181,7 @@ class Posterior:
 
     def entropy(self) -> float:
         """Return what is not yet known about the culprit, in bits (exact for an even prior, else an upper bound)."""
-        return sum(
-            segment.mass * log2((segment.high - segment.low) / segment.mass) for segment in self.segments
-        )
+        return sum(segment.mass * log2((segment.high - segment.low) / segment.mass) for segment in self.segments)
 
     def interval(self, wanted: float) -> tuple[int, int]:
         """Return the shortest run of segments, as first and last position, that holds the wanted probability."""

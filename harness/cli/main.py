@@ -20,6 +20,8 @@ VERBS: Final[dict[str, str]] = {
     "judge": "Judge a stored run again.",
     "report": "Print the table of stored runs.",
     "ps": "List every process of a stored run.",
+    "bisect": "Name the version, the commit or the knob that makes the difference.",
+    "check": "Run one cell for `git bisect run`: 0 absent, 1 reproduced, 125 anything else.",
     "watch": "Supervise any command and keep a record of it.",
 }
 
