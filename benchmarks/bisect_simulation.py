@@ -31,7 +31,7 @@ STOP_LEARNED: Final = 0.96
 """The default where the rate is learned: the posterior is true averaged over the prior, a little less at some rates."""
 CALIBRATION: Final = 3
 THRESHOLDS: Final = (0.90, 0.95, 0.99)
-CURVE: Final = (0.80, 0.85, 0.88, *(0.9 + step / 200 for step in range(20)))
+CURVE: Final = (0.51, 0.6, 0.7, 0.8, 0.85, 0.88, *(0.9 + step / 200 for step in range(20)))
 CAP: Final = 5_000
 CAP_PRIOR: Final = 1_000
 """Budget of a trial whose rate is drawn from the prior, in runs: rates near 0 are given up, and counted."""
@@ -108,15 +108,15 @@ def engine(  # noqa: PLR0913 - the parameters of a row
         probe = choose(posterior, costs, current=current)
         moves += probe.position != current
         current = probe.position
-        for _ in range(probe.runs):
+        for _ in range(probe.runs):  # a block is finished, whatever the posterior: see harness.bisect.policy
             failed = coin.fails(current)
             runs += 1
             posterior = posterior.observe(current, fails=failed, passes=not failed)
-            while len(found) < len(stops) and (named := posterior.settled(stops[len(found)])) is not None:
-                stated = posterior.probability(named)
-                found.append(Outcome(runs, runs + moves * costs.switch, named == coin.culprit, stated))
-            if failed or runs >= cap or len(found) == len(stops):
+            if failed or runs >= cap:
                 break
+        while len(found) < len(stops) and (named := posterior.settled(stops[len(found)])) is not None:
+            stated = posterior.probability(named)
+            found.append(Outcome(runs, runs + moves * costs.switch, named == coin.culprit, stated))
         if runs >= cap:
             found += [Outcome(runs, runs + moves * costs.switch, right=False, stated=0.0)] * (len(stops) - len(found))
     return found
@@ -198,47 +198,56 @@ def capacity(rate: float) -> float:
     return 1.0 if rate == 1 else math.log2(1 + rate * (1 - rate) ** ((1 - rate) / rate))
 
 
+def line(*cells: object) -> None:
+    """Print a row of a table."""
+    print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
+
+
+def head(title: str, *columns: str) -> None:
+    """Print a heading and the head of its table."""
+    print(f"\n## {title}\n")
+    line(*columns)
+    print("|" + "---|" * len(columns))
+
+
 def runs_section(bench: Bench) -> None:
     """Runs needed with the rate known, with the rate learned, and by git_bayesect, on the same coins."""
     there = importlib.util.find_spec("git_bayesect") is not None
-    print(f"\n## Runs to a culprit: rate known (stop {STOP}); learned (stop {STOP_LEARNED}, its {CALIBRATION}"
-          f" calibration failures at the bad end counted); git_bayesect (stop {STOP})\n")  # fmt: skip
-    print("| N | p | bound | known: mean | p95 | right | learned: mean | p95 | right | git_bayesect: mean | p95 | right |"
-          " fewer runs than git_bayesect |")  # fmt: skip
-    print("|" + "---|" * 13)
+    head(
+        f"Runs to a culprit: rate known (stop {STOP}); learned (stop {STOP_LEARNED}, with its {CALIBRATION} calibration"
+        f" failures at the bad end); git_bayesect (stop {STOP})",
+        "N", "p", "bound", "known: mean", "p95", "right", "learned: mean", "p95", "right", "git_bayesect: mean", "p95",
+        "right", "fewer runs than git_bayesect",
+    )  # fmt: skip
     for size in (64, 1024):
         for rate in (1.0, 0.5, 0.2):
-            known = [
-                one[0] for one in bench.many(partial(engine, size=size, rate=rate, belief=Known(rate), stops=(STOP,)))
-            ]
-            learned = [
-                one[0]
-                for one in bench.many(
-                    partial(
-                        engine, size=size, rate=rate, belief=DEFAULT, stops=(STOP_LEARNED,), calibration=CALIBRATION
-                    )
-                )
-            ]
+            job = partial(engine, size=size, rate=rate, belief=Known(rate), stops=(STOP,))
+            known = [one[0] for one in bench.many(job)]
+            job = partial(engine, size=size, rate=rate, belief=DEFAULT, stops=(STOP_LEARNED,), calibration=CALIBRATION)
+            learned = [one[0] for one in bench.many(job)]
             theirs = bench.many(partial(bayesect, size=size, rate=rate)) if there else []
             other = bench.summary(theirs) if theirs else "not installed | - | -"
-            wins = "-"
-            if theirs:
-                mean = statistics.fmean(one.runs for one in theirs)
-                wins = ", ".join(
-                    f"{label} {'yes' if statistics.fmean(one.runs for one in ours) < mean else 'NO'}"
-                    for label, ours in (("known", known), ("learned", learned))
-                )
-            bound = math.log2(size) / capacity(rate)
-            print(f"| {size} | {rate} | {bound:.1f} | {bench.summary(known)} | {bench.summary(learned)} | {other} | {wins} |",
-                  flush=True)  # fmt: skip
+            wins = ", ".join(
+                f"{label} {fewer(ours, theirs)}" for label, ours in (("known", known), ("learned", learned))
+            )
+            bound = f"{math.log2(size) / capacity(rate):.1f}"
+            line(size, rate, bound, bench.summary(known), bench.summary(learned), other, wins)
+
+
+def fewer(ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> str:
+    """Return whether the first needed fewer runs on average."""
+    if not theirs:
+        return "-"
+    return "yes" if statistics.fmean(one.runs for one in ours) < statistics.fmean(one.runs for one in theirs) else "NO"
 
 
 def truth_section(bench: Bench) -> None:
     """Whether the stated posterior is the rate of being right."""
-    print(f"\n## Stated posterior against how often it was right, N = 256, rate learned (prior: 1 with probability"
-          f" {DEFAULT.always}, else Beta({DEFAULT.alpha}, {DEFAULT.beta}))\n")  # fmt: skip
-    print("| p | stop at | stated, mean | right | difference in points | undecided after the budget |")
-    print("|---|---|---|---|---|---|")
+    head(
+        f"Stated posterior against how often it was right, N = 256, rate learned (prior: 1 with probability"
+        f" {DEFAULT.always}, else Beta({DEFAULT.alpha}, {DEFAULT.beta}))",
+        "p", "stop at", "stated, mean", "right", "difference in points", "undecided after the budget",
+    )  # fmt: skip
     for rate in (None, 1.0, 0.5, 0.2, 0.1):
         cap = CAP_PRIOR if rate is None else CAP
         job = partial(engine, size=256, rate=rate, belief=DEFAULT, stops=THRESHOLDS, calibration=CALIBRATION, cap=cap)
@@ -247,19 +256,17 @@ def truth_section(bench: Bench) -> None:
             named = [one[index] for one in all_outcomes if one[index].stated]
             stated, right = statistics.fmean(one.stated for one in named), share(one.right for one in named)
             label = f"from the prior, at most {CAP_PRIOR} runs" if rate is None else f"{rate}"
-            print(f"| {label} | {stop} | {stated:.4f} | {right:.4f} | {100 * (right - stated):+.2f} |"
-                  f" {1 - len(named) / len(all_outcomes):.3f} |", flush=True)  # fmt: skip
+            undecided = f"{1 - len(named) / len(all_outcomes):.3f}"
+            line(label, stop, f"{stated:.4f}", f"{right:.4f}", f"{100 * (right - stated):+.2f}", undecided)
 
 
 def switching_section(bench: Bench) -> None:
     """Cost against plain repetition where going to another version costs as much as five runs."""
-    print(
-        f"\n## Cost where a switch costs {SWITCH:g} runs (rate known); repeat-k is plain bisection, bad on first failure\n"
-    )
-    print(
-        "| N | p | k | repeat-k: right | cost | engine at the same accuracy: stop | right | cost | engine / repeat-k |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
+    head(
+        f"Cost where a switch costs {SWITCH:g} runs (rate known); repeat-k is plain bisection, bad on first failure",
+        "N", "p", "k", "repeat-k: right", "cost", "engine, at least as often right: stop", "right", "cost",
+        "engine / repeat-k",
+    )  # fmt: skip
     for size in (64, 1024):
         for rate, counts in ((0.5, (5, 6, 7, 8)), (0.2, (16, 19, 21, 24))):
             costs = Costs(switch=SWITCH)
@@ -272,20 +279,21 @@ def switching_section(bench: Bench) -> None:
             for times in counts:
                 plain = bench.many(partial(repeat, size=size, rate=rate, times=times))
                 accuracy, cost = share(one.right for one in plain), statistics.fmean(one.cost for one in plain)
-                mine = next((point for point in curve if point[0] >= accuracy), curve[-1])
-                mark = " (best at 95%)" if times == best else ""
-                print(f"| {size} | {rate} | {times}{mark} | {accuracy:.4f} | {cost:.1f} | {mine[2]:.3f} | {mine[0]:.4f} |"
-                      f" {mine[1]:.1f} | {mine[1] / cost:.3f} |", flush=True)  # fmt: skip
+                right, mine, stop = next((point for point in curve if point[0] >= accuracy), curve[-1])
+                label = f"{times} (best at 95%)" if times == best else times
+                line(size, rate, label, f"{accuracy:.4f}", f"{cost:.1f}", f"{stop:.3f}", f"{right:.4f}", f"{mine:.1f}",
+                     f"{mine / cost:.3f}")  # fmt: skip
 
 
 def runners_section(bench: Bench) -> None:
     """Rounds with several runners at once."""
-    print(f"\n## Rounds with several runners (rate known, stop {STOP})\n")
-    print("| N | p | runners | rounds: mean | p95 | right |")
-    print("|---|---|---|---|---|---|")
+    head(
+        f"Rounds with several runners (rate known, stop {STOP})",
+        "N", "p", "runners", "rounds: mean", "p95", "right",
+    )  # fmt: skip
     for rate in (1.0, 0.5, 0.2):
         outcomes = bench.many(partial(team, size=1024, rate=rate, runners=4, stop=STOP))
-        print(f"| 1024 | {rate} | 4 | {bench.summary(outcomes)} |", flush=True)
+        line(1024, rate, 4, bench.summary(outcomes))
 
 
 SECTIONS: Final = {

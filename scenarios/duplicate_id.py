@@ -38,7 +38,7 @@ def expect(params: Params, environment: Environment) -> Expectation | None:
 
 
 def launch(params: Params, environment: Environment) -> Launch:
-    """Run the program; ``inherited`` leaves the variable to whoever started crashcart, as a bisection over knobs does."""
+    """Run the program; ``inherited`` leaves the variable as it is, which a bisection over knobs needs."""
     del environment
     values = {"off": {OFF: "1"}, "on": {OFF: "0"}, "inherited": {}}
     return Launch(

@@ -91,7 +91,7 @@ def _play(
                 runs += 1
                 cost += costs.failing if failed else costs.passing
                 posterior = posterior.observe(current, fails=failed, passes=not failed)
-                if failed or posterior.settled(stop) is not None:
+                if failed:
                     break
     except ContradictionError:  # a rate that rounding made impossible
         pass

@@ -2,7 +2,9 @@
 
 The unit of choice is a block: go to a version and run it until it fails, at most ``runs`` times. With free switching
 a block is one run. With costly switching, longer blocks pay: that is what makes plain entropy search lose to the
-simplest repetition there (docs/adr/0002). After every run the posterior is exact again, whatever block it came from.
+simplest repetition there (docs/adr/0002). After every run the posterior is exact again, whatever block it came from. A
+block that has been begun is finished unless it fails, even if the culprit could be named before: where one already is,
+a run halves the doubt for a fraction of what coming back would cost.
 
 Information is that of the outcome about the culprit: the entropy of the outcome less its entropy where the culprit is
 known. Several runners: the entropy is conditional on the outcomes that are still pending, so that runners spread.

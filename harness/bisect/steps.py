@@ -218,19 +218,28 @@ def _good_end(view: View, good: int, wanted: int) -> Step | None:
 
 
 def _beyond_ends(view: View, posterior: Posterior, current: int | None, runner: int) -> Step:
+    begun = _rest_of_block(view, posterior, current, runner)
+    if begun is not None:
+        return begun
     slot = posterior.settled(view.settings.threshold)
     if slot is None:
-        return _search(view, posterior, current, runner)
+        return _search(view, posterior, current)
     step = _confirm(view, slot) or _scout(view, slot)
     return step or _named(view, slot, posterior.probability(slot))
 
 
-def _search(view: View, posterior: Posterior, current: int | None, runner: int) -> Step:
+def _rest_of_block(view: View, posterior: Posterior, current: int | None, runner: int) -> Task | None:
+    """Finish what was begun: being here is paid for, and a failure would have ended it."""
     last = next((one for one in reversed(view.log) if one.runner == runner), None)
-    if last is not None and last.phase is Phase.SEARCH and last.left and last.position == current:
-        slot = view.slots.slot(last.position)
-        if slot is not None and slot < posterior.ceiling:
-            return Task(position=last.position, phase=Phase.SEARCH, left=last.left - 1)
+    if last is None or last.phase is not Phase.SEARCH or not last.left or last.position != current:
+        return None
+    slot = view.slots.slot(last.position)
+    if slot is None or slot >= posterior.ceiling:
+        return None
+    return Task(position=last.position, phase=Phase.SEARCH, left=last.left - 1)
+
+
+def _search(view: View, posterior: Posterior, current: int | None) -> Step:
     pending = [slot for task in view.pending if (slot := view.slots.slot(task.position))]
     here = view.slots.slot(current) if current is not None else None
     probe = choose(posterior, view.costs, current=here or None, pending=pending)

@@ -42,6 +42,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     wall_s: float = 0.0
 
 
+def percent(probability: float) -> str:
+    """Return a probability in percent, without claiming certainty."""
+    return f"{probability:.1%}" if probability < 0.999 else "more than 99.9%"  # noqa: PLR2004 - as printed
+
+
 def picture(view: View, width: int = WIDTH) -> str:
     """Return the posterior over the whole range as bars, good end on the left."""
     try:
@@ -109,7 +114,7 @@ def _sentence(report: Report, direction: Direction, size: int) -> str:
     p = f"{report.p_value:.2g}" if report.p_value is not None else "-"
     text = (
         f"{who} {verb} {failure}: it is the {direction} of {size} versions with a probability of "
-        f"{report.probability:.1%}, after {report.runs} runs; the one before it is {report.parent}. "
+        f"{percent(report.probability)}, after {report.runs} runs; the one before it is {report.parent}. "
         f"Interleaved runs that failed: {counts} (Fisher's exact test, one-sided: p = {p})."
     )
     if report.skipped:
@@ -134,7 +139,7 @@ def knob_report(
         counts = ", ".join(f"{name} {one.fails} of {one.runs}" for name, one in confirmed.items())
         sentence = (
             f"{members} is what makes {scenario} fail ({signature}), out of {len(settings.knobs)} knobs, with a "
-            f"probability of {conclusion.probability:.1%}, after {len(log)} runs. Runs that failed: {counts} "
+            f"probability of {percent(conclusion.probability)}, after {len(log)} runs. Runs that failed: {counts} "
             f"(Fisher's exact test, one-sided: p = {', '.join(f'{p:.2g}' for p in conclusion.p_values)})."
         )
     return Report(

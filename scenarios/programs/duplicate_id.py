@@ -7,6 +7,7 @@ engine's own words are read from this program's output, which the server shares.
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 import time
 import urllib.error
@@ -23,6 +24,7 @@ LONG: Final = 1500
 """Tokens of the first answer; the second request comes while they are decoded."""
 SHORT: Final = 16
 ANSWER_S: Final = 90.0
+END_S: Final = 5.0
 TOLD_S: Final = 3.0
 """How long a client is waited for once the engine is gone, in seconds."""
 WORDS: Final = ("AssertionError: duplicate request id", "EngineDeadError")
@@ -111,6 +113,16 @@ def ask_twice(server: Server, request_id: str) -> None:
     )
 
 
+def end(server: Server) -> None:
+    """End the server; one whose engine is dead waits for its clients, so it is given a limit."""
+    server.process.terminate()
+    try:
+        server.process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        server.process.kill()
+        server.process.wait()
+
+
 def main() -> None:
     """Start the server with the settings of the cell, ask twice, and end it."""
     settings = DEFAULTS | child.params()
@@ -123,8 +135,7 @@ def main() -> None:
         server.wait_ready()
     with child.phase("requests"):
         ask_twice(server, settings["request_id"])
-    server.process.terminate()
-    server.process.wait(30)
+    end(server)
     child.finish()
 
 
