@@ -25,7 +25,9 @@ def git_log(settings: Settings, log: Sequence[Observation]) -> str:
     old, new = (good, bad) if settings.history.direction is Direction.FIRST_BAD else (bad, good)
     start = "git bisect start" + (f" --term-old={old} --term-new={new}" if new != "bad" else "")
     lines = [start]
-    for position, count in view.counts.items():
+    # Of the newer kind git remembers the last one that it is told: the one nearest to the transition.
+    for position in sorted(view.counts, reverse=settings.history.direction is Direction.FIRST_BAD):
+        count = view.at(position)
         sure = bool(count.fails) or _surely_good(view, position)
         lines += _lines(settings, position, (bad if count.fails else good) if sure else None)
     for position, reason in view.skips.items():

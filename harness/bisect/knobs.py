@@ -22,7 +22,7 @@ from harness.bisect.policy import Costs, choose
 from harness.bisect.rates import DEFAULT, Belief, Known
 from harness.bisect.search import ContradictionError, Posterior
 from harness.bisect.steps import END_RUNS, Task, Wait
-from harness.bisect.trust import CONFIRM_P, fisher, pairs_needed, passes_needed
+from harness.bisect.trust import CONFIRM_P, fisher, pairs_wanted, passes_needed
 from harness.outcome import VerdictName
 
 STOP: Final = 0.97
@@ -191,9 +191,11 @@ def _confirm(state: _State, members: list[str], sure: float) -> KnobStep:
     for member in members:
         if state.at([name for name in members if name != member]).fails:
             return _confirm(state, [name for name in members if name != member], sure)
+    together = state.at(members)
     everything = state.at([knob.name for knob in state.settings.knobs])
-    wanted = pairs_needed(everything.fails / everything.runs)
+    rate = (everything.fails + together.fails) / (everything.runs + together.runs)
     variants = [members, *([name for name in members if name != member] for member in members)]
+    wanted = max(pairs_wanted(rate, together, state.at(on)) for on in variants[1:])
     made = [sum(one.phase is Phase.CONFIRM and set(one.on) == set(on) for one in state.log) for on in variants]
     planned = [count + state.waiting(on) for count, on in zip(made, variants, strict=True)]
     least = planned.index(min(planned))
@@ -201,7 +203,6 @@ def _confirm(state: _State, members: list[str], sure: float) -> KnobStep:
         return state.task(variants[least], Phase.CONFIRM)
     if state.pending:
         return Wait()
-    together = state.at(members)
     without = tuple(state.at(on) for on in variants[1:])
     p_values = tuple(fisher(together, one) for one in without)
     weak = [member for member, p in zip(members, p_values, strict=True) if p > CONFIRM_P]

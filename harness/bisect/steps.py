@@ -17,7 +17,15 @@ from harness.bisect.history import History, Slots
 from harness.bisect.policy import Costs, choose
 from harness.bisect.rates import DEFAULT, Belief, Known
 from harness.bisect.search import ContradictionError, Posterior
-from harness.bisect.trust import fisher, pairs_needed, passes_needed, runs_to_see
+from harness.bisect.trust import (
+    CHANGED_P,
+    ODD_P,
+    fisher,
+    pairs_wanted,
+    passes_needed,
+    runs_to_see,
+    surprising,
+)
 from harness.outcome import VerdictName
 
 STOP_KNOWN = 0.95
@@ -27,6 +35,7 @@ END_RUNS = 30
 """Runs of the bad end without a failure after which the search is refused."""
 GOOD_MOST = 60
 """Runs of the good end, at most."""
+SCOUT_RUNS = 10
 ALIKE = 0.2
 """Costs that differ by less than this share are taken as equal: the choice of the next probe is quicker then."""
 
@@ -260,8 +269,8 @@ def _confirmed(view: View, slot: int) -> tuple[Counts, Counts]:
 def _confirm(view: View, slot: int) -> Step | None:
     """Interleave both sides in time: bad, good, bad, good, and so on."""
     at, before = _sides(view, slot)
-    wanted = pairs_needed(view.rate(at))
     bad, good = _confirmed(view, slot)
+    wanted = pairs_wanted(view.rate(at), bad, good)
     bad_all = bad.runs + view.waiting(at, Phase.CONFIRM)
     good_all = good.runs + view.waiting(before, Phase.CONFIRM)
     if bad.runs >= wanted and good.runs >= wanted:
@@ -272,8 +281,11 @@ def _confirm(view: View, slot: int) -> Step | None:
 
 
 def _scout(view: View, slot: int) -> Step | None:
-    """Look at versions well before the culprit, where nothing has failed, for a second transition."""
-    wanted = min(runs_to_see(view.rate(view.slots.positions[slot]), 0.8), 10)
+    """Look for a second transition: at versions that should have failed, and well before the culprit."""
+    for position, p in surprising(view.slots.positions[slot], view.counts).items():
+        if view.settings.scouts and CHANGED_P < p <= ODD_P and view.at(position).runs < SCOUT_RUNS:
+            return Wait() if view.waiting(position, Phase.SCOUT) else Task(position=position, phase=Phase.SCOUT)
+    wanted = min(runs_to_see(view.rate(view.slots.positions[slot]), 0.8), SCOUT_RUNS)
     for number in range(1, view.settings.scouts + 1):
         candidate = slot * number // (view.settings.scouts + 1)
         if not 0 < candidate < slot - 1:
