@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,10 @@ from harness.record import RESULTS
 from harness.supervise.loop import Interrupts
 
 POLL_S: Final = 0.05
+QUICK_S: Final = 0.3
+"""A preparation that takes longer is told about, in seconds."""
 ADOPT_S: Final = 3600.0
+"""How long a run is waited for that outlived the crashcart that began it, in seconds."""
 INTERRUPTED: Final = "interrupted"
 
 
@@ -165,7 +168,7 @@ class Driver:
         future = self.prepared.get(name)
         if future is None:
             future = self.prepared[name] = self.pool.submit(self.brain.prepare, task)
-        if not future.done():
+        if future not in wait([future], timeout=QUICK_S).done:
             self.watcher.preparing(name)
         return future.result()
 

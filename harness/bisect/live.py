@@ -16,7 +16,7 @@ from harness.bisect.driver import Watcher
 from harness.bisect.forecast import Forecast, forecast
 from harness.bisect.search import ContradictionError
 from harness.bisect.steps import Settings, Task, View
-from harness.bisect.summary import history_table, picture
+from harness.bisect.summary import history_table, picture, short
 
 FORECAST_S: Final = 5.0
 """How often the forecast is made anew, in seconds; it takes up to one itself."""
@@ -52,16 +52,17 @@ class LiveView(Watcher):
 
     def stepped(self, log: Sequence[Observation], running: Sequence[Task]) -> None:
         """Print a line per finished run, and renew the picture."""
-        for cells in history_table(log, self.asked)[self._said :] if self._said else history_table(log, self.asked):
+        for cells in history_table(log, self.asked)[self._said :]:
             number, name, why, verdict, counted, seconds, said = cells
             self._console.print(
                 f"[{number}] {name}  {why}: {verdict}, {counted}, {seconds} s  {said[:60]}",
                 markup=False,
                 soft_wrap=True,
             )
+        grew = len(log) > self._said
         self._said = len(log)
         self._lines = self._state(log, running)
-        if not self._tty and self.settings is not None and len(self._lines) > 1:
+        if grew and not self._tty and self.settings is not None and len(self._lines) > 1:
             self._console.print("    " + self._lines[1], markup=False, soft_wrap=True)
 
     def waiting(self) -> None:
@@ -87,7 +88,7 @@ class LiveView(Watcher):
         return lines
 
     def _name(self, task: Task) -> str:
-        return self.settings.history.names[task.position] if self.settings is not None else "+".join(task.on)
+        return self.settings.history.names[task.position] if self.settings is not None else short("+".join(task.on))
 
     @staticmethod
     def _culprit(view: View, slot: int) -> str:

@@ -181,7 +181,8 @@ def report_of(saved: Saved, log: Sequence[Observation], conclusion: Conclusion |
         hashes = (axis.fingerprint(candidates[conclusion.last]), axis.fingerprint(candidates[conclusion.parent]))
     name = saved.target.scenario
     if saved.target.command is not None:
-        name = " ".join(saved.target.command.argv)[:60]
+        program, *arguments = saved.target.command.argv
+        name = " ".join([Path(program).name, *arguments])[:60]
     return report(name, saved.settings, log, conclusion, hashes)
 
 

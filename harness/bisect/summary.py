@@ -18,6 +18,7 @@ from harness.bisect.trust import suspicions
 BARS: Final = " ▁▂▃▄▅▆▇█"
 WIDTH: Final = 48
 SHOWN: Final = 0.01
+NAME: Final = 64
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +41,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     signature: str | None = None
     runs: int = 0
     wall_s: float = 0.0
+
+
+def short(name: str) -> str:
+    """Return a name that fits into a table; that of a configuration with many knobs does not."""
+    return name if len(name) <= NAME else f"{name[: NAME // 2 - 1]}…{name[-NAME // 2 :]}"
 
 
 def percent(probability: float) -> str:
@@ -166,7 +172,7 @@ def history_table(log: Sequence[Observation], asked: str | None) -> list[tuple[s
     return [
         (
             str(one.number),
-            one.name,
+            short(one.name),
             one.phase.value,
             one.verdict.value,
             words[effect(one, wanted, asked=asked is not None)],

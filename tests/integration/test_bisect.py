@@ -230,12 +230,48 @@ def test_the_same_artefact_on_both_sides_is_suspicious(tmp_path: Path) -> None:
     assert "the same artefact" in result["suspicions"][0]
 
 
+def test_vectors_of_packages(tmp_path: Path) -> None:
+    make_wheels(tmp_path / "wheels", 4)
+    (tmp_path / "vectors").write_text("".join(f"ccprobe==1.{minor}\n" for minor in range(10)))
+    done = crashcart(
+        "bisect", "command", "--vector", "vectors", "--out", "out", "--json", "--",
+        sys.executable, "-c", "import ccprobe, sys; sys.exit(ccprobe.BROKEN)",
+        cwd=tmp_path, UV_FIND_LINKS=str(tmp_path / "wheels"), UV_NO_INDEX="1",
+    )  # fmt: skip
+    result = json.loads(done.stdout)
+    assert result["culprit"] == "ccprobe==1.4", done.stderr
+
+
+DOCKER = """\
+#!/bin/sh
+case "$1" in
+  pull) test "$3" != gone ;;
+  run) image=$4; shift 4; IMAGE=$image exec "$@" ;;
+  image) echo "sha256:$5" ;;
+esac
+"""
+
+
+def test_images_by_a_stand_in_for_docker(tmp_path: Path) -> None:
+    """The program called docker here only passes the command on; one image cannot be pulled."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "docker").write_text(DOCKER)
+    (tools / "docker").chmod(0o755)
+    done = crashcart(
+        "bisect", "command", "--images", "a,b,c,gone,d,e,f", "--out", "out", "--json", "--",
+        sys.executable, "-c", "import os, sys; sys.exit(os.environ['IMAGE'] >= 'e')",
+        cwd=tmp_path, PATH=f"{tools}:{os.environ['PATH']}",
+    )  # fmt: skip
+    result = json.loads(done.stdout)
+    assert (result["culprit"], result["parent"]) == ("e", "d"), done.stderr
+
+
 def test_knobs_of_a_command(tmp_path: Path) -> None:
     """An environment variable and a flag are both needed; twelve others are not."""
     others = "".join(f'[env.OTHER_{i}]\nfailing = "1"\n' for i in range(12))
-    (tmp_path / "knobs.toml").write_text(
-        f'[env.FAST]\nfailing = "1"\npassing = "0"\n[flag."--eager"]\nfailing = true\n{others}'
-    )
+    needed = '[env.FAST]\nfailing = "1"\npassing = "0"\n[flag."--eager"]\nfailing = true\n'
+    (tmp_path / "knobs.toml").write_text(needed + others)
     script = "import os, sys; sys.exit(os.environ.get('FAST') == '1' and '--eager' in sys.argv)"
     done = crashcart(
         "bisect", "command", "--knobs", "knobs.toml", "--out", "out", "--json", "--", sys.executable, "-c", script,
@@ -260,10 +296,10 @@ def test_a_search_without_an_answer_ends_with_2(repository: Repository, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "code"), [("healthy", 0), ("grandchild_segv", 1), ("silent", 125), ("crash", 125), ("stuck", 125)]
+    ("behaviour", "code"), [("healthy", 0), ("grandchild_segv", 1), ("silent", 125), ("leak_shm", 125), ("stuck", 125)]
 )
 def test_check_speaks_git_bisect_run(behaviour: str, code: int, tmp_path: Path) -> None:
-    done = crashcart("check", f"tests.toy:SCENARIO[behaviour={behaviour}]", cwd=tmp_path)
+    done = crashcart("check", f"tests.toy:SCENARIO[behaviour={behaviour}]", "--out", "run", cwd=tmp_path)
     assert done.returncode == code, done.stderr
 
 
@@ -283,7 +319,7 @@ def test_check_speaks_git_bisect_run(behaviour: str, code: int, tmp_path: Path) 
 )
 def test_check_says_125_where_there_is_no_verdict(arguments: list[str], tmp_path: Path) -> None:
     """To `git bisect run` 64 would be bad, and 128 and more would end it."""
-    done = crashcart("check", *arguments, cwd=tmp_path)
+    done = crashcart("check", "--out", "run", *arguments, cwd=tmp_path)
     assert done.returncode == 125
     assert done.stderr.startswith("crashcart: ")
 
@@ -297,7 +333,7 @@ def test_check_says_125_where_there_is_no_verdict(arguments: list[str], tmp_path
         (["bisect", "actor_gc", "--axis", "gc"], "is no version axis"),
         (["bisect", "actor_gc", "--axis", "verl", "--versions", "new"], "invalid version"),
         (
-            ["bisect", "actor_gc", "--axis", "verl", "--versions", "0.3.0,0.4.0", "--good", "0.5"],
+            ["bisect", "actor_gc", "--axis", "verl", "--versions", "0.3,0.4", "--good", "0.5"],
             "none of the 2 versions",
         ),
         (["bisect", "actor_gc", "--axis", "verl", "--", "true"], "goes with the scenario `command`"),
