@@ -39,6 +39,9 @@ class Axis(Protocol):
     def fingerprint(self, candidate: Candidate) -> str | None:
         """Return a hash of what the version puts in place, or ``None`` where that cannot be told."""
 
+    def close(self) -> None:
+        """Give back what was only needed for this bisection."""
+
 
 class Packages:
     """Releases of one package or of several, each an overlay before the environment's own (docs/adr/0001).
@@ -74,6 +77,9 @@ class Packages:
         for folder in folders:
             hash_tree(folder, digest)
         return digest.hexdigest()
+
+    def close(self) -> None:
+        """Do nothing: overlays are a cache that others use, too."""
 
 
 def hash_tree(folder: Path, digest: hashlib._Hash) -> None:
@@ -232,6 +238,9 @@ class Images:
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         return done.stdout.strip() or None
+
+    def close(self) -> None:
+        """Do nothing: images are docker's business."""
 
 
 def images(names: Sequence[str]) -> list[Candidate]:

@@ -107,8 +107,8 @@ class KnobBrain:
         return []
 
 
-def axis_of(described: dict[str, str]) -> Axis:
-    """Return the axis that ``bisect.json`` describes.
+def axis_of(described: dict[str, str], directory: Path) -> Axis:
+    """Return the axis that ``bisect.json`` of a directory describes.
 
     Raises:
         UsageError: If this crashcart does not know it.
@@ -117,7 +117,7 @@ def axis_of(described: dict[str, str]) -> Axis:
         case {"kind": "packages", **axes}:
             return Packages({name.removeprefix("axis:"): axis for name, axis in axes.items()})
         case {"kind": "commits", "repository": repository, **rest}:
-            return Commits(Path(repository), rest.get("build"), rest.get("artefact"))
+            return Commits(Path(repository), directory / "worktrees", rest.get("build"), rest.get("artefact"))
         case {"kind": "images"}:
             return Images()
     msg = f"unknown axis {described!r}"

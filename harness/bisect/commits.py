@@ -13,7 +13,6 @@ from typing import Final
 
 from harness.bisect.history import Candidate
 from harness.bisect.one import Prepared
-from harness.environments import cache_folder
 from harness.errors import EnvironmentBuildError, UsageError
 
 BUILD_S: Final = 3600.0
@@ -73,19 +72,22 @@ def commit_name(repository: Path, end: str) -> str:
 class Commits:
     """Prepares commits of one repository.
 
-    Each has a worktree of its own, made anew and then kept, so that no commit is ever tested with files of another. The
-    build command runs in it, in a shell; its failure makes the commit untestable, whatever its exit code.
+    Each has a worktree of its own below ``worktrees``, made anew and kept until the end, so that no commit is ever
+    tested with files of another. The build command runs in it, in a shell; its failure makes the commit untestable,
+    whatever its exit code.
     """
 
-    def __init__(self, repository: Path, build: str | None = None, artefact: str | None = None) -> None:
+    def __init__(
+        self, repository: Path, worktrees: Path, build: str | None = None, artefact: str | None = None
+    ) -> None:
         self.repository = repository.absolute()
+        self.worktrees = worktrees.absolute()
         self.build = build
         self.artefact = artefact
 
     def folder(self, candidate: Candidate) -> Path:
         """Return the worktree of a commit, whether or not it is there."""
-        key = hashlib.sha256(f"{self.repository}\0{self.build}".encode()).hexdigest()[:10]
-        return cache_folder() / "worktrees" / f"{self.repository.name}-{key}" / candidate.source["commit"]
+        return self.worktrees / candidate.source["commit"]
 
     def prepare(self, candidate: Candidate) -> Prepared:
         """Check the commit out and build it, once."""
@@ -126,10 +128,11 @@ class Commits:
             msg = f"the build of {candidate.name} failed ({code}): {said}"
             raise EnvironmentBuildError(msg)
 
-    def remove(self) -> None:
-        """Give the worktrees back."""
-        folder = self.folder(Candidate(name="", source={"commit": "x"})).parent
-        shutil.rmtree(folder, ignore_errors=True)
+    def close(self) -> None:
+        """Remove the worktrees, and what git notes of them in the repository; the logs of the builds stay."""
+        for folder in self.worktrees.glob("*"):
+            if folder.is_dir():
+                shutil.rmtree(folder, ignore_errors=True)
         git(self.repository, "worktree", "prune")
 
 

@@ -48,6 +48,8 @@ from harness.record import new_run_id
 PAGE: Final = "report.html"
 RESULT: Final = "result.json"
 
+Hashes = tuple[str | None, str | None]
+
 
 def start(options: Mapping[str, Any], argv: tuple[str, ...]) -> int:
     """Set up a bisection, or go on with the one in ``--out``, and drive it to its end.
@@ -62,6 +64,8 @@ def start(options: Mapping[str, Any], argv: tuple[str, ...]) -> int:
         if options["scenario"] not in {None, saved.target.scenario}:
             msg = f"{directory} holds a bisection of {saved.target.scenario}"
             raise UsageError(msg, hint="name another --out, or go on with `crashcart bisect --out` alone")
+        saved = _with_budget(saved, options)
+        save(directory, saved)
         click.echo(f"crashcart: going on with {directory}, {len(read(directory).observations)} runs", err=True)
     else:
         if directory.exists() and any(directory.iterdir()):
@@ -74,11 +78,23 @@ def start(options: Mapping[str, Any], argv: tuple[str, ...]) -> int:
             return ExitCode.NO_VERDICT
         save(directory, saved)
     with LiveView(saved.settings, _asked(saved)) as view:
-        outcome = Driver(directory, saved, brain_of(saved), runners=options["runners"], watcher=view).run()
+        outcome = Driver(directory, saved, brain_of(saved, directory), runners=options["runners"], watcher=view).run()
     if outcome.conclusion is None:
         click.echo(f"crashcart: interrupted; go on with: crashcart bisect --out {directory}", err=True)
         return ExitCode.INTERRUPTED
     return conclude(directory, saved, outcome, json=options["as_json"])
+
+
+def _with_budget(saved: Saved, options: Mapping[str, Any]) -> Saved:
+    """Return the settings with another budget, if one was given: all else of a begun bisection stays as it was."""
+    runs, hours = options["budget_runs"], options["budget_hours"]
+    changes: dict[str, Any] = {"budget_runs": runs} if runs is not None else {}
+    if saved.settings is not None:
+        changes |= {"budget_s": hours * 3600} if hours is not None else {}
+        return msgspec.structs.replace(saved, settings=msgspec.structs.replace(saved.settings, **changes))
+    if saved.knobs is not None:
+        return msgspec.structs.replace(saved, knobs=msgspec.structs.replace(saved.knobs, **changes))
+    return saved
 
 
 def settle(options: Mapping[str, Any], argv: tuple[str, ...]) -> Saved:
@@ -135,14 +151,14 @@ def _asked(saved: Saved) -> str | None:
     return settings.signature if settings is not None else None
 
 
-def brain_of(saved: Saved) -> Brain:
+def brain_of(saved: Saved, directory: Path) -> Brain:
     """Return what drives the bisection.
 
     Raises:
         UsageError: If the file says neither versions nor knobs.
     """
     if saved.settings is not None:
-        return VersionBrain(saved.settings, axis_of(saved.axis))
+        return VersionBrain(saved.settings, axis_of(saved.axis, directory))
     if saved.knobs is not None:
         return KnobBrain(saved.knobs)
     msg = "the bisection has neither versions nor knobs"
@@ -167,18 +183,18 @@ def _announce(saved: Saved, directory: Path) -> str | None:
     return refusal(settings, one)
 
 
-def report_of(saved: Saved, log: Sequence[Observation], conclusion: Conclusion | KnobConclusion) -> Report:
-    """Return the report of a conclusion."""
+def report_of(
+    directory: Path, saved: Saved, log: Sequence[Observation], conclusion: Conclusion | KnobConclusion
+) -> Report:
+    """Return the report of a conclusion; what was hashed when it was made is not hashed again."""
     if isinstance(conclusion, KnobConclusion) and saved.knobs is not None:
         return knob_report(saved.target.scenario, saved.knobs, log, conclusion)
     if isinstance(conclusion, KnobConclusion) or saved.settings is None:
         msg = "the conclusion does not belong to the bisection"
         raise TypeError(msg)
-    hashes: tuple[str | None, str | None] = (None, None)
+    hashes: Hashes = (None, None)
     if conclusion.last is not None and conclusion.parent is not None:
-        axis = axis_of(saved.axis)
-        candidates = saved.settings.history.candidates
-        hashes = (axis.fingerprint(candidates[conclusion.last]), axis.fingerprint(candidates[conclusion.parent]))
+        hashes = _hashed(directory) or _hash(directory, saved, saved.settings, conclusion.last, conclusion.parent)
     name = saved.target.scenario
     if saved.target.command is not None:
         program, *arguments = saved.target.command.argv
@@ -186,13 +202,29 @@ def report_of(saved: Saved, log: Sequence[Observation], conclusion: Conclusion |
     return report(name, saved.settings, log, conclusion, hashes)
 
 
+def _hash(directory: Path, saved: Saved, settings: Settings, culprit: int, parent: int) -> Hashes:
+    axis = axis_of(saved.axis, directory)
+    candidates = settings.history.candidates
+    return axis.fingerprint(candidates[culprit]), axis.fingerprint(candidates[parent])
+
+
+def _hashed(directory: Path) -> Hashes | None:
+    try:
+        before = msgspec.json.decode((directory / RESULT).read_bytes(), type=Report)
+    except (OSError, msgspec.DecodeError):
+        return None
+    return before.artefacts if before.named else None
+
+
 def conclude(directory: Path, saved: Saved, outcome: Outcome, *, json: bool) -> int:
     """Write the page and the result, and print them."""
     if outcome.conclusion is None:
         return ExitCode.INTERRUPTED
-    made = report_of(saved, outcome.log, outcome.conclusion)
+    made = report_of(directory, saved, outcome.log, outcome.conclusion)
     (directory / PAGE).write_text(page(made, saved.settings, _asked(saved), outcome.log))
     (directory / RESULT).write_bytes(msgspec.json.format(msgspec.json.encode(made)))
+    if made.named and saved.settings is not None:
+        axis_of(saved.axis, directory).close()
     _print(saved, outcome.log, made, json=json)
     click.echo(f"crashcart: record in {directory}, page {directory / PAGE}", err=True)
     return ExitCode.OK if made.named else ExitCode.NO_VERDICT
@@ -222,9 +254,9 @@ def replay(directory: Path, *, git: bool, json: bool) -> int:
             raise UsageError(msg)
         click.echo(git_log(saved.settings, log), nl=False)
         return ExitCode.OK
-    step = brain_of(saved).step(log, (), log[-1].position if log else None, log[-1].runner if log else 0)
+    step = brain_of(saved, directory).step(log, (), log[-1].position if log else None, log[-1].runner if log else 0)
     if isinstance(step, Task | Wait):
-        brain = brain_of(saved)
+        brain = brain_of(saved, directory)
         goes = (
             f"next would be {brain.name(step)} ({step.phase.value})" if isinstance(step, Task) else "a run is pending"
         )
@@ -233,6 +265,6 @@ def replay(directory: Path, *, git: bool, json: bool) -> int:
             if saved.settings is not None
             else KnobConclusion(named=False, reason=f"it is not finished; {goes}")
         )
-    made = report_of(saved, log, step)
+    made = report_of(directory, saved, log, step)
     _print(saved, log, made, json=json)
     return ExitCode.OK if made.named else ExitCode.NO_VERDICT

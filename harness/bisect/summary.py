@@ -37,6 +37,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     p_value: float | None = None
     confirmed: dict[str, Counts] = {}
     suspicions: tuple[str, ...] = ()
+    artefacts: tuple[str | None, str | None] = (None, None)
+    """Hashes of what the culprit and its parent put in place."""
     skipped: dict[str, str] = {}
     signature: str | None = None
     runs: int = 0
@@ -108,6 +110,7 @@ def report(
         p_value=conclusion.p_value,
         confirmed={bad: conclusion.confirmed[0], good: conclusion.confirmed[1]},
         suspicions=doubts,
+        artefacts=hashes,
     )
     return msgspec.structs.replace(report, sentence=_sentence(report, history.direction, len(history.names)))
 

@@ -92,6 +92,9 @@ def test_a_flaky_bug_is_found_among_commits(repository: Repository, tmp_path: Pa
     assert result["suspicions"] == []
     assert "█" in done.stderr
     assert (tmp_path / "out" / "report.html").stat().st_size > 1000
+    assert [path.name for path in (tmp_path / "out" / "worktrees").iterdir() if path.is_dir()] == []
+    kept = subprocess.run(["git", "-C", folder, "worktree", "list"], capture_output=True, text=True, check=True)
+    assert kept.stdout.count("\n") == 1
     again = crashcart("bisect", "--replay", "out", "--json", cwd=tmp_path)
     assert json.loads(again.stdout) == result
     exported = crashcart("bisect", "--replay", "out", "--git-log", cwd=tmp_path)
@@ -281,6 +284,20 @@ def test_knobs_of_a_command(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert set(result["members"]) == {"FAST", "--eager"}
     assert "FAST=1" in result["sentence"]
+
+
+def test_a_spent_budget_can_be_raised(repository: Repository, tmp_path: Path) -> None:
+    folder = repository(20, 13)
+    command = ["--", sys.executable, "repro.py"]
+    done = crashcart(
+        "bisect", "command", *ends(folder, 20), "--out", "out", "--budget-runs", "6", *command, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert "the budget of 6 runs is spent" in done.stdout
+    done = crashcart("bisect", "--out", "out", "--budget-runs", "60", "--json", cwd=tmp_path)
+    result = json.loads(done.stdout)
+    assert subject(folder, result["culprit"]) == "change 13", done.stderr
+    assert None not in result["artefacts"]
 
 
 def test_a_search_without_an_answer_ends_with_2(repository: Repository, tmp_path: Path) -> None:
