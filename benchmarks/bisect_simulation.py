@@ -36,6 +36,8 @@ CAP: Final = 5_000
 CAP_PRIOR: Final = 1_000
 """Budget of a trial whose rate is drawn from the prior, in runs: rates near 0 are given up, and counted."""
 SWITCH: Final = 5.0
+ALIKE: Final = 0.01
+"""Accuracies that differ by more than this are not called equal: there the engine offers nothing so unsure."""
 MASK: Final = (1 << 64) - 1
 
 
@@ -281,8 +283,11 @@ def switching_section(bench: Bench) -> None:
                 accuracy, cost = share(one.right for one in plain), statistics.fmean(one.cost for one in plain)
                 right, mine, stop = next((point for point in curve if point[0] >= accuracy), curve[-1])
                 label = f"{times} (best at 95%)" if times == best else times
+                ratio = f"{mine / cost:.3f}"
+                if right > accuracy + ALIKE:
+                    ratio += ", but right more often"
                 line(size, rate, label, f"{accuracy:.4f}", f"{cost:.1f}", f"{stop:.3f}", f"{right:.4f}", f"{mine:.1f}",
-                     f"{mine / cost:.3f}")  # fmt: skip
+                     ratio)  # fmt: skip
 
 
 def runners_section(bench: Bench) -> None:

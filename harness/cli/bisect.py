@@ -47,7 +47,7 @@ from harness.cli.options import as_json, parameters, without
 @without
 @as_json
 def command(**options: Any) -> int:  # noqa: ANN401 - click's options, typed by their declarations above
-    r"""Find the first version that fails, the first that is fixed, or the knobs that make the difference.
+    """Find the first version that fails, the first that is fixed, or the knobs that make the difference.
 
     Both ends are checked first. Every run goes through the supervisor; only `reproduced` with the wanted signature and
     `absent` count. Culprit and parent are interleaved in the end. Killed at any moment, the same command with the same
@@ -59,7 +59,7 @@ def command(**options: Any) -> int:  # noqa: ANN401 - click's options, typed by 
       crashcart bisect command --git . --good v1 --bad main --build 'make' -- ./repro.sh
       crashcart bisect duplicate_id --knobs knobs.toml --out hunt
       crashcart bisect --replay hunt
-    """
+    """  # noqa: D301 - click reads the \b as the character that it is
     from harness.bisect.session import replay, start
 
     if options["replay"] is not None:

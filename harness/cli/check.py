@@ -45,7 +45,7 @@ def command(  # noqa: PLR0913, PLR0917 - one argument per option
     out: Path | None,
     without: tuple[str, ...],
 ) -> int:
-    r"""Run one cell and speak `git bisect run`: 0 absent, 1 reproduced, 125 anything else.
+    """Run one cell and speak `git bisect run`: 0 absent, 1 reproduced, 125 anything else.
 
     A signal, a timeout or another failure of the program is never taken for the bug, and never ends the bisection.
 
@@ -53,7 +53,7 @@ def command(  # noqa: PLR0913, PLR0917 - one argument per option
     Examples:
       git bisect run crashcart check 'actor_gc[verl=installed,keep_parent=false]'
       git bisect run crashcart check my_pkg.my_hang:SCENARIO --repeat 10
-    """
+    """  # noqa: D301 - click reads the \b as the character that it is
     try:
         return _check(cell, parameters, repeat, signature, out, without)
     except CrashcartError as error:
