@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint core stack lock clean
+.PHONY: help run test check lint core stack bisect-demo lock clean
 
 PYTHON ?= python3
 SUITE ?= laptop
@@ -48,7 +48,7 @@ compiled() { $(BIN)/python -m compileall -q -q -j 0 $(VENV)/lib >/dev/null || tr
 endef
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
 	printf '  %-24s %s\n' '' '' \
 	  'PYTHON=python3.12' 'make the environment with this interpreter (3.11 or newer; make clean first, if there is one)' \
 	  'SUITE=smoke' 'another suite for make run' \
@@ -113,6 +113,9 @@ stack: core ## the CPU stack (torch, Ray, vLLM), or one line that says why not
 	rm -f $(STAMPS)/stack-*
 	touch $(STACK_STAMP)
 	say "the CPU stack is ready"
+
+bisect-demo: stack ## three real bisections: a release of verl, a setting of vLLM, a commit of 200 (about ten minutes)
+	@$(BIN)/python benchmarks/bisect_demo.py $(ARGS)
 
 COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
   --custom-compile-command 'make lock' $(UPGRADE) pyproject.toml

@@ -41,7 +41,7 @@ CHUNK = 1 << 20
 
 def templates() -> list[list[str]]:
     """Return, per class, the pieces of a dump between which each rank's own addresses stand."""
-    dice = random.Random(40)  # noqa: S311 - reproducible, not secret
+    dice = random.Random(40)
     made = []
     for number in range(CLASSES):
         shared = dice.randrange(8, 30)  # how far in from the outermost frame the class agrees with the others
@@ -56,7 +56,7 @@ def templates() -> list[list[str]]:
 
 def generate(ranks: int) -> None:
     """Write one dump per rank to stdout."""
-    dice = random.Random(41)  # noqa: S311 - reproducible, not secret
+    dice = random.Random(41)
     made = templates()
     places = len(made[0]) - 1
     out, pieces, size = sys.stdout.buffer, [], 0

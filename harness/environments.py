@@ -29,21 +29,24 @@ def cache_folder() -> Path:
     return Path(named) if named else Path(base) / "crashcart"
 
 
-def overlay(package: str, version: str) -> Path:
+def overlay(package: str, version: str, source: str | None = None) -> Path:
     """Return the folder of a release, installing it first where that was not done before.
+
+    With ``source``, a wheel file or a URL, that is installed, whatever an index has; a file is known by its contents.
 
     Raises:
         EnvironmentBuildError: With the resolver's reason, if that release cannot be had here.
     """
-    hashes = _hashes(package, version)
-    key = hashlib.sha256(" ".join([package, version, sys.version, *hashes]).encode()).hexdigest()[:10]
+    hashes = _hashes(package, version) if source is None else []
+    origin = [] if source is None else [source, _contents(Path(source))]
+    key = hashlib.sha256(" ".join([package, version, sys.version, *hashes, *origin]).encode()).hexdigest()[:10]
     target = cache_folder() / "overlays" / f"{package}-{version}-{key}"
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        _install(package, version, hashes, building)
+        _install(source or f"{package}=={version}", hashes, building)
         try:
             building.rename(target)
         except OSError:
@@ -73,8 +76,13 @@ def _hashes(package: str, version: str) -> list[str]:
     return list(table.get(package, {}).get(version, {}).get("sha256", []))
 
 
-def _install(package: str, version: str, hashes: list[str], target: Path) -> None:
-    requirement = f"{package}=={version}" + "".join(f" --hash=sha256:{digest}" for digest in hashes)
+def _contents(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def _install(what: str, hashes: list[str], target: Path) -> None:
+    requirement = what + "".join(f" --hash=sha256:{digest}" for digest in hashes)
+    what = what.replace("==", " ")
     listed = target / "requirements.txt"
     listed.write_text(requirement + "\n")
     command = [*_installer(), "--target", str(target), "--no-deps", *(["--require-hashes"] if hashes else [])]
@@ -86,11 +94,11 @@ def _install(package: str, version: str, hashes: list[str], target: Path) -> Non
             [*command, "-r", str(listed)], capture_output=True, text=True, timeout=INSTALL_S, check=False, env=env
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        msg = f"{package} {version} cannot be installed: {error}"
+        msg = f"{what} cannot be installed: {error}"
         raise EnvironmentBuildError(msg) from error
     if done.returncode:
         said = " ".join(done.stderr.split())[-400:]
-        msg = f"{package} {version} cannot be installed here: {said}"
+        msg = f"{what} cannot be installed here: {said}"
         raise EnvironmentBuildError(msg)
 
 

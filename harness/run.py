@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -58,6 +58,8 @@ class Request:
     out: Path | None = None
     without: frozenset[str] = frozenset()
     argv: tuple[str, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Package → wheel file or URL from which its overlays are installed instead of from an index."""
 
 
 class Watcher:
@@ -282,7 +284,7 @@ class _Session:
         for package, version in launch.overlays.items():
             if version != "installed":
                 self.watcher.preparing(f"{package} {version}")
-                paths[package] = overlay(package, version)
+                paths[package] = overlay(package, version, self.request.sources.get(package))
         return paths
 
     def _supervise(  # noqa: PLR0913, PLR0917 - the parts of one attempt

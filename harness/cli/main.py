@@ -21,6 +21,8 @@ VERBS: Final[dict[str, str]] = {
     "report": "Print stored runs: table, Markdown, page, CSV, JSON, JUnit XML, trace.",
     "compare": "Compare two stored runs cell by cell; exit 1 if a verdict flipped.",
     "ps": "List every process of a stored run.",
+    "bisect": "Name the version, the commit or the knob that makes the difference.",
+    "check": "Run one cell for `git bisect run`: 0 absent, 1 reproduced, 125 anything else.",
     "watch": "Supervise any command and keep a record of it.",
     "snapshot": "Show stacks, states and waits of a live process tree.",
 }

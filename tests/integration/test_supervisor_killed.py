@@ -35,7 +35,7 @@ def kill_after(seconds: float, folder: Path) -> Path:
 @pytest.mark.parametrize("seed", range(8))
 def test_survivors_are_named_at_any_moment(seed: int, tmp_path: Path) -> None:
     """Whatever the moment: if anything was recorded it can be read, and every live process of the tree is named."""
-    directory = kill_after(random.Random(seed).uniform(0.15, 1.2), tmp_path)  # noqa: S311 - repeatable
+    directory = kill_after(random.Random(seed).uniform(0.15, 1.2), tmp_path)
     survivors = find_survivors([directory])
     try:
         if (directory / "run.json").exists():

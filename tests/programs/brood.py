@@ -32,7 +32,7 @@ def leaf(life_s: float, outcome: int) -> int:
 
 def middle(count: int, life_s: float, seed: int, write: int) -> None:
     """Fork leaves one after another, reap each, and tell the truth through a pipe."""
-    chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
+    chance = random.Random(seed)
     for _ in range(count):
         outcome = chance.randrange(256) if chance.random() < 0.7 else -int(chance.choice(SIGNALS))
         pid = leaf(life_s, outcome)

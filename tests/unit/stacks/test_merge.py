@@ -202,7 +202,7 @@ def test_repeated_samples_of_many_processes_cost_no_more_nodes() -> None:
 
 def test_ranks_in_any_order_come_out_sorted() -> None:
     ranks = list(range(3000))
-    random.Random(1).shuffle(ranks)  # noqa: S311 - reproducible, not secret
+    random.Random(1).shuffle(ranks)
     merged = merge(ThreadStack(process(9000 - rank, rank=rank), python("f")) for rank in ranks)
     assert merged.directory.present_missing(merged.classes[0].members) == "trainer 0-2999"
     assert merged.directory.process(7).rank == 7

@@ -11,7 +11,7 @@ import zlib
 
 def main() -> None:
     end = time.monotonic() + float(sys.argv[1])
-    data = random.Random(1).randbytes(1 << 20) * 160  # noqa: S311 - data
+    data = random.Random(1).randbytes(1 << 20) * 160
     while time.monotonic() < end:
         print(hashlib.sha256(data).hexdigest(), len(zlib.compress(data, 9)), flush=True)
     print("done", flush=True)
