@@ -16,7 +16,7 @@ from pathlib import Path
 
 from harness.child import COOKIE
 from harness.events import AttemptStarted, ProcessBorn, ProcessDied, ProcessKey, ProcessRenamed, RunEnded
-from harness.probes import proc
+from harness.probes import cgroup, proc
 from harness.record import iterate_events
 
 
@@ -42,12 +42,12 @@ def supervisor_of(cookie: str) -> ProcessKey | None:
 
 
 def find_survivors(runs: Iterable[Path] = ()) -> list[Survivor]:
-    """Return live processes that a crashcart which is gone has left, by their cookie and by the ledgers of its runs.
+    """Return live processes that a crashcart which is gone has left, by their cookie, their cgroup, and its ledgers.
 
     Args:
         runs: Run directories whose ledgers are read, too; they also know processes that cleared their environment.
     """
-    found = {survivor.key: survivor for survivor in _by_cookie()}
+    found = {survivor.key: survivor for survivor in (*_by_cookie(), *_by_group())}
     for directory in runs:
         found |= {survivor.key: survivor for survivor in _by_ledger(directory)}
     return sorted(found.values(), key=lambda survivor: survivor.key)
@@ -105,3 +105,16 @@ def _by_cookie() -> list[Survivor]:
         if stat is not None and stat.state not in "ZX":
             found.append(Survivor(key=stat.key, title=proc.read_title(pid) or stat.comm, cookie=cookie))
     return found
+
+
+def _by_group() -> Iterator[Survivor]:
+    """Yield the processes in cgroups of a crashcart that is gone; groups that are empty are removed on the way."""
+    for cookie, folder in cgroup.left_groups():
+        supervisor = supervisor_of(cookie)
+        if supervisor is None or proc.is_alive(supervisor):
+            continue
+        for pid in cgroup.members(folder):
+            stat = proc.read_stat(pid)
+            if stat is not None and stat.state not in "ZX":
+                yield Survivor(key=stat.key, title=proc.read_title(pid) or stat.comm, cookie=cookie)
+        cgroup.remove(folder)
