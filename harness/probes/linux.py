@@ -6,8 +6,10 @@ import ctypes
 import errno
 import fcntl
 import os
-import platform
 import struct
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 PR_SET_CHILD_SUBREAPER: Final = 36
@@ -17,11 +19,8 @@ _INFO: Final = struct.Struct("=QQ11Ii")
 PIDFD_GET_INFO: Final = (3 << 30) | (_INFO.size << 16) | (0xFF << 8) | 11
 """``_IOWR(PIDFS_IOCTL_MAGIC, 11, struct pidfd_info)``."""
 
-SCHED_RESET_ON_FORK: Final = 1
-PROMPT_NICE: Final = -10
-PROMPT_SLICE_NS: Final = 100_000
-_SCHED_ATTR: Final = struct.Struct("=IIQiIQQQ")
-"""``struct sched_attr``, version 0: size, policy, flags, nice, priority, runtime (the slice), deadline, period."""
+SWITCH_S: Final = 0.0002
+"""Longest time that another thread may keep `prompt`'s from the interpreter, in seconds (by default 5 ms)."""
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -37,19 +36,41 @@ def become_subreaper() -> None:
         raise OSError(number, os.strerror(number))
 
 
-def wake_promptly() -> None:
-    """Ask the scheduler to run this process soon after it wakes: a short slice, and as root a better niceness.
+@contextmanager
+def prompt(*, realtime: bool) -> Iterator[None]:
+    """Let the calling thread run as soon as it wakes, while in the context: it looks at children that live for 10 ms.
 
-    Our children do not inherit it. A kernel that knows no slices (before 6.12), or another niceness than the default,
-    is left as it is. Source: sched_setattr(2), and ``struct sched_attr`` in include/uapi/linux/sched/types.h.
+    The interpreter's other threads give way sooner. With ``realtime``, and the right to it (CAP_SYS_NICE), the thread
+    is scheduled before all ordinary ones; children and new threads are not (SCHED_RESET_ON_FORK, sched(7)). It needs
+    some percent of one processor, and the kernel leaves ordinary processes their share in any case.
     """
-    number = {"x86_64": 314, "aarch64": 274}.get(platform.machine())
-    if number is None or os.getpriority(os.PRIO_PROCESS, 0) != 0:
-        return
-    for nice in (PROMPT_NICE, 0):
-        attributes = _SCHED_ATTR.pack(_SCHED_ATTR.size, 0, SCHED_RESET_ON_FORK, nice, 0, PROMPT_SLICE_NS, 0, 0)
-        if _libc.syscall(number, 0, ctypes.c_char_p(attributes), 0) == 0:
-            return
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_S)
+    policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
+    if realtime and policy == os.SCHED_OTHER:
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        with suppress(OSError):
+            os.sched_setscheduler(0, policy, parameter)
+
+
+def probe_realtime() -> str | None:
+    """Return why the supervisor cannot be scheduled before other processes, or ``None`` if it can; tried on a child."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+        except OSError as error:
+            os._exit(error.errno or 1)
+        os._exit(0)
+    number = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if number == 0:
+        return None
+    return f"{os.strerror(number)}: on a busy machine, children that live for some milliseconds may be missed"
 
 
 def pidfd_exit_status(pidfd: int) -> int | None:

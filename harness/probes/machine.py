@@ -45,6 +45,7 @@ def capabilities(without: frozenset[str]) -> dict[str, str]:
         "pystack": "yes" if find("pystack") else "pystack is not installed",
         "gdb": "yes" if find("gdb") else "gdb is not installed",
         "ptrace": _ptrace(),
+        "realtime": linux.probe_realtime() or "yes",
         "cgroup": cgroup.probe() or "yes",
     }
     return {name: "taken away by --without" if name in without else state for name, state in found.items()}

@@ -30,15 +30,20 @@ class Survivor:
 
 
 def new_cookie() -> str:
-    """Return ``<random>.<supervisor's pid>.<supervisor's start time>``."""
+    """Return ``<random>.<supervisor's pid>.<supervisor's start time>.<pid namespace>``."""
     stat = proc.read_stat(os.getpid())
-    return f"{secrets.token_hex(8)}.{os.getpid()}.{stat.start if stat else 0}"
+    return f"{secrets.token_hex(8)}.{os.getpid()}.{stat.start if stat else 0}.{_pid_namespace()}"
 
 
 def supervisor_of(cookie: str) -> ProcessKey | None:
-    """Return the identity of the supervisor that made a cookie."""
-    parts = cookie.split(".")
-    return ProcessKey(int(parts[1]), int(parts[2])) if len(parts) == 3 and all(p.isdigit() for p in parts[1:]) else None  # noqa: PLR2004
+    """Return the identity of the supervisor that made a cookie.
+
+    ``None`` for one of another pid namespace: on a host, the pid that a container's supervisor has says nothing.
+    """
+    _, *numbers = cookie.split(".")
+    if len(numbers) != 3 or not all(number.isdigit() for number in numbers) or int(numbers[2]) != _pid_namespace():  # noqa: PLR2004
+        return None
+    return ProcessKey(int(numbers[0]), int(numbers[1]))
 
 
 def find_survivors(runs: Iterable[Path] = ()) -> list[Survivor]:
@@ -70,6 +75,14 @@ def end_survivor(survivor: Survivor, grace_s: float = 3.0) -> bool:
     finally:
         os.close(pidfd)
     return not proc.is_alive(survivor.key)
+
+
+def _pid_namespace() -> int:
+    """Return the number of our pid namespace, 0 where /proc does not tell."""
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
 
 
 def _by_ledger(directory: Path) -> Iterator[Survivor]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from harness.events import (
 from harness.probes import cgroup
 from harness.probes.cgroup import Group
 from harness.probes.connector import Connector, ConnectorUnavailableError
-from harness.probes.linux import become_subreaper, wake_promptly
+from harness.probes.linux import become_subreaper, prompt
 from harness.record import Sink
 from harness.spec import Fault
 from harness.supervise.capture import CaptureJob
@@ -44,9 +43,6 @@ from harness.supervise.stop import Action, Course, Situation, State, step
 
 SLOW_TICK_S: Final = 0.25
 """How often the costlier looks (titles, /dev/shm, progress display) are taken, in seconds."""
-
-SWITCH_S: Final = 0.0002
-"""Longest time that the thread which looks for hangs keeps the loop from the interpreter, in seconds (default 5 ms)."""
 
 
 class OnHang(StrEnum):
@@ -113,17 +109,15 @@ def supervise(
         RecordingError: If the record can no longer be written. The tree has been ended then, as after any exception.
     """
     attempt = _Attempt(command, sink, interrupts, show)
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH_S)
     try:
-        attempt.run()
+        with prompt(realtime="realtime" not in command.without):
+            attempt.run()
     except BaseException:
         attempt.abandon()
         raise
     else:
         return tuple(attempt.ledger.entries)
     finally:
-        sys.setswitchinterval(interval)
         attempt.faults.undo_all()
 
 
@@ -149,7 +143,6 @@ class _Attempt:
 
     def run(self) -> None:
         become_subreaper()
-        wake_promptly()
         self.sink(
             AttemptStarted(
                 argv=self.command.argv, nonce=self.command.nonce, cookie=self.cookie, sources=self.command.sources

@@ -81,7 +81,7 @@ def test_children_that_live_10_ms(user: int | None) -> None:
 
     If the machine is overloaded, one may be gone before the supervisor is given a processor; then it is tried again.
     """
-    tries = []
+    tries: list[Counter[str]] = []
     while len(tries) < 3 and not any(found["right"] == found["leaves"] for found in tries):
         with TemporaryDirectory() as folder:  # pytest's own folders are closed to other users
             tries.append(watch_brood(Path(folder), 0.01, user=user)[0])
