@@ -41,6 +41,8 @@ IDLE_CPU: Final = 0.05
 IDLE_BYTES: Final = 64 * 1024
 """Bytes in `QUIET_S` that heartbeats may move without counting as movement, per process."""
 BUSY_CPU: Final = 0.5
+ROUNDS_PER_S: Final = 5.0
+"""A main thread that sleeps and is woken so often tries again and again; one that sleeps longer does what it said."""
 BACKGROUND: Final = re.compile(
     r".*(gcs_server|raylet/raylet|ray/_private|ray/dashboard|ray/autoscaler|resource_tracker|ray::(IDLE|\w+Agent$))"
 )
@@ -70,6 +72,7 @@ class HangDetector:
         self._last = time.monotonic()
         self._since: dict[str, _Since] = {}
         self._phases: dict[tuple[int, str], float] = {}
+        self._retries: set[ProcessKey] = set()
         self._moved = time.monotonic()
         self._count = 0
         self._names: Mapping[ProcessKey, str] = {}
@@ -186,13 +189,22 @@ class HangDetector:
         for (pid, phase), began in list(self._phases.items()):
             key = by_pid.get(pid)
             main = next((node for node in graph.of(key) if node.is_main), None) if key is not None else None
-            if key is None or main is None or main.wait.kind is WaitKind.SLEEP:
-                continue  # gone, or it does what it said it would do
+            if key is None or main is None:
+                continue
+            rounds = self._activity.rounds_per_s(key)
+            if main.wait.kind is WaitKind.SLEEP:
+                if rounds < ROUNDS_PER_S:
+                    continue  # it does what it said it would do
+                self._retries.add(key)
             cone = _cone(graph, key)
             reason = f"phase {phase!r} of pid {pid} has been open for {now - began:.0f} s"
             quiet = now - max(began, self._moved) >= QUIET_S
             if busy := [one for one in cone if self._activity.cpu_share(one) >= BUSY_CPU]:
                 self._spinning(graph, busy, reason, now, quiet=quiet)
+            elif quiet and key in self._retries:
+                if rounds >= ROUNDS_PER_S and not any(self._moves(one) for one in running):
+                    lines = [reason, f"pid {key.pid} sleeps and tries again {rounds:.0f} times a second for nothing"]
+                    self._say("livelock", (key,), lines, proved=False)
             elif quiet and self._activity.span_s(key) >= QUIET_S - 2 and not any(self._moves(one) for one in cone):
                 self._quiet(graph, key, cone, reason)
 
