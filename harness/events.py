@@ -158,6 +158,18 @@ class StacksCaptured(Event, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class StoodAt(Event, frozen=True, kw_only=True):
+    """Where one thread of a process stood when its stack was taken: its innermost calls, innermost first.
+
+    Of suspected processes first, and of few others: the whole is in the files of the capture.
+    """
+
+    key: ProcessKey
+    thread: str
+    """Its name, or its number where it has none."""
+    frames: tuple[str, ...]
+
+
 class FaultAttempted(Event, frozen=True, kw_only=True):
     """A declared fault is about to be performed; ``by`` says on whom or what."""
 
@@ -234,8 +246,9 @@ class HarnessNote(Event, frozen=True, kw_only=True):
 
 KINDS: Final[tuple[type[Event], ...]] = (
     RunStarted, RunEnded, AttemptStarted, AttemptEnded, AttemptSkipped, ProcessBorn, ProcessRenamed,
-    ProcessReparented, ProcessDied, PhaseMarked, Observed, NonceSaid, Suspected, StacksCaptured, FaultAttempted,
-    FaultConfirmed, FaultFailed, FaultUndone, StopStep, ShmSeen, LeftBehind, GateChecked, EffectiveSeen, HarnessNote,
+    ProcessReparented, ProcessDied, PhaseMarked, Observed, NonceSaid, Suspected, StacksCaptured, StoodAt,
+    FaultAttempted, FaultConfirmed, FaultFailed, FaultUndone, StopStep, ShmSeen, LeftBehind, GateChecked,
+    EffectiveSeen, HarnessNote,
 )  # fmt: skip
 
 

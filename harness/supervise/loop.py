@@ -34,7 +34,7 @@ from harness.supervise.cookie import new_cookie
 from harness.supervise.faults.plan import FaultPlan
 from harness.supervise.hang import HangDetector
 from harness.supervise.ledger import Ledger
-from harness.supervise.merged import merge_captures, write_merged
+from harness.supervise.merged import merge_captures, standing, write_merged
 from harness.supervise.observer import Observer
 from harness.supervise.shm import ShmWatch
 from harness.supervise.stop import Action, Course, Situation, State, step
@@ -237,6 +237,9 @@ class _Attempt:
             merged = merge_captures(capture.captures, names, self.command.folder)
             if merged is not None:
                 write_merged(merged, self.command.folder / "stacks")
+            suspected = self.hang.found.keys if self.hang.found is not None else ()
+            for event in standing(capture.captures, suspected, self.command.folder):
+                self._record(event)
         except (OSError, ValueError) as error:
             self.sink(HarnessNote(note=f"the stacks were not merged: {error}"))
 

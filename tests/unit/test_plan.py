@@ -111,7 +111,7 @@ def test_every_cell_declares_what_it_expects_and_why(cell: Cell) -> None:
         assert kinds[cell.control_of] is cell.kind
 
 
-@pytest.mark.parametrize("suite", ["laptop", "smoke", "gpu1", "gpu-full", "rocm", None])
+@pytest.mark.parametrize("suite", ["laptop", "smoke", "gpu1", "gpu2", "gpu-full", "rocm", None])
 def test_every_failing_cell_has_a_control_beside_it(suite: str | None) -> None:
     """In each suite, and in the whole matrix, a cell that is to fail stands beside one that must pass."""
     cells = plan([*all_scenarios()], MACHINE, suite=suite)
