@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.events import ProcessKey
+from harness.events import GpuSampled, ProcessKey
 from harness.outcome import ExitStatus, Verdict
 
 
@@ -120,6 +120,7 @@ class Attempt:
     suspicions: tuple[Suspicion, ...] = ()
     stacks: tuple[str, ...] = ()
     standing: tuple[Standing, ...] = ()
+    gpu_samples: tuple[GpuSampled, ...] = ()
     effective: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

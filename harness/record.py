@@ -271,6 +271,7 @@ def build_attempt(cell: str, number: int, params: Mapping[str, str], facts: list
             if isinstance(fact, events.Suspected)
         ),
         stacks=tuple(fact.path for fact in facts if isinstance(fact, events.StacksCaptured) and fact.path),
+        gpu_samples=tuple(fact for fact in facts if isinstance(fact, events.GpuSampled)),
         standing=tuple(
             Standing(key=fact.key, thread=fact.thread, frames=fact.frames, t_ns=fact.t_ns)
             for fact in facts

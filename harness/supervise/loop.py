@@ -32,6 +32,7 @@ from harness.supervise.capture import CaptureJob
 from harness.supervise.channel import PhaseChannel
 from harness.supervise.cookie import new_cookie
 from harness.supervise.faults.plan import FaultPlan
+from harness.supervise.gpu_watch import GpuWatch
 from harness.supervise.hang import HangDetector
 from harness.supervise.ledger import Ledger
 from harness.supervise.merged import merge_captures, standing, write_merged
@@ -131,7 +132,8 @@ class _Attempt:
         self.channel = PhaseChannel(command.folder / "phases.jsonl", command.nonce)
         self.capture: CaptureJob | None = None
         self.hang_captured = False
-        self.hang = HangDetector(self.ledger, self._record)
+        self.gpus = GpuWatch(self.ledger, self._record, self.observer.helpers, command.without)
+        self.hang = HangDetector(self.ledger, self._record, self.gpus.busy)
         self.interrupts = interrupts
         self.show = show
         self.status = Status()
@@ -179,6 +181,7 @@ class _Attempt:
                 _send(entry.pidfd, signal.SIGKILL)
             self.observer.wait(0.02)
         self.hang.close()
+        self.gpus.close()
         self.shm.reclaim()
         self.observer.close()
 
@@ -276,6 +279,7 @@ class _Attempt:
 
     def _slow_tick(self, course: Course) -> None:
         self.shm.look()
+        self.gpus.tick(time.monotonic())
         self.status.processes = len(self.ledger.running())
         self.status.state = course.state.name.lower()
         self.show(self.status)
@@ -294,6 +298,7 @@ class _Attempt:
         for entry in self.ledger.running():
             self.sink(LeftBehind(what="process", name=entry.name, key=entry.key))
         self.hang.close()
+        self.gpus.close()
         self.shm.reclaim()
         self.observer.close()
         if self.connector is not None:
