@@ -14,7 +14,8 @@ class GraphExtension:
 
         runner: Any = getattr(self, "model_runner", None)
         mode = getattr(getattr(runner, "compilation_config", None), "cudagraph_mode", None)
-        return {
-            "mode": getattr(mode, "name", str(mode)),
-            "captured": int(compilation_counter.num_cudagraph_captured),
-        }
+        graphs = getattr(getattr(runner, "cudagraph_manager", None), "graphs", None) or ()
+        captured = max(
+            int(compilation_counter.num_cudagraph_captured), len(graphs)
+        )  # one of vLLM's runners has no count
+        return {"mode": getattr(mode, "name", str(mode)), "captured": captured}

@@ -91,7 +91,9 @@ class VllmNccl:
 
     def all_reduce(self, tensor: Any) -> None:
         """Add up a tensor over the ranks, in place."""
-        self._inner.all_reduce(tensor, out_tensor=tensor)
+        import torch
+
+        self._inner.all_reduce(tensor, out_tensor=tensor, stream=torch.cuda.current_stream())
 
     def destroy(self) -> None:
         """Do what vLLM did up to 0.21."""
