@@ -86,6 +86,8 @@ class Suspicion:
     t_ns: int
     keys: tuple[ProcessKey, ...]
     proved: bool
+    waiter: ProcessKey | None = None
+    """Who declared the phase in which nothing moves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -145,6 +145,8 @@ class Suspected(Event, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
     keys: tuple[ProcessKey, ...] = ()
     proved: bool = False
+    waiter: ProcessKey | None = None
+    """Who declared the phase in which nothing moves; it may not be a suspect itself."""
 
 
 class StacksCaptured(Event, frozen=True, kw_only=True):

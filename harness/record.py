@@ -265,7 +265,12 @@ def build_attempt(cell: str, number: int, params: Mapping[str, str], facts: list
         ),
         suspicions=tuple(
             Suspicion(
-                suspicion=fact.suspicion, reasons=fact.reasons, t_ns=fact.t_ns, keys=fact.keys, proved=fact.proved
+                suspicion=fact.suspicion,
+                reasons=fact.reasons,
+                t_ns=fact.t_ns,
+                keys=fact.keys,
+                proved=fact.proved,
+                waiter=fact.waiter,
             )
             for fact in facts
             if isinstance(fact, events.Suspected)

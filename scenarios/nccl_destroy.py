@@ -176,7 +176,8 @@ def _hang(attempt: Attempt, pid: int, begun_ns: int) -> Verdict:
     doubts = [
         (doubt.t_ns - begun_ns) / 1e9
         for doubt in attempt.suspicions
-        if any(key.pid == pid for key in doubt.keys) and doubt.suspicion not in {"survivors", "deadline"}
+        if pid in {key.pid for key in (*doubt.keys, *filter(None, [doubt.waiter]))}
+        and doubt.suspicion not in {"survivors", "deadline"}
     ]
     call, below = where(attempt.standing, pid)
     if not doubts or min(doubts) > DETECTED_S:

@@ -53,6 +53,8 @@ class Wait:
     """How often it has been given a processor so far (third field of schedstat)."""
     ticks: int = 0
     """Processor time so far, in clock ticks."""
+    queued_ns: int = 0
+    """How long it has waited for a processor so far (second field of schedstat)."""
 
 
 _X86: Final[Mapping[int, str]] = {
@@ -104,9 +106,9 @@ def read_wait(pid: int, tid: int) -> Wait | None:
         return None
     name = head.partition(b"(")[2].decode(errors="replace")
     ticks = int(fields[11]) + int(fields[12])
-    switches = _scheduled(read_bytes(f"{base}/schedstat"))
+    queued_ns, switches = _scheduled(read_bytes(f"{base}/schedstat"))
     wchan = read_bytes(f"{base}/wchan").decode(errors="replace")
-    common = {"tid": tid, "name": name, "wchan": wchan, "switches": switches, "ticks": ticks}
+    common = {"tid": tid, "name": name, "wchan": wchan, "switches": switches, "ticks": ticks, "queued_ns": queued_ns}
     if state == "T":
         return Wait(kind=WaitKind.STOPPED, call="stopped", **common)  # type: ignore[arg-type]
     words = read_bytes(f"{base}/syscall").split()
@@ -162,9 +164,9 @@ def _decode(pid: int, call: str, arguments: list[int]) -> dict[str, object]:  # 
             return {"kind": WaitKind.OTHER, "call": call}
 
 
-def _scheduled(schedstat: bytes) -> int:
+def _scheduled(schedstat: bytes) -> tuple[int, int]:
     fields = schedstat.split()
-    return int(fields[2]) if len(fields) > 2 else 0  # noqa: PLR2004
+    return (int(fields[1]), int(fields[2])) if len(fields) > 2 else (0, 0)  # noqa: PLR2004
 
 
 def _memory(pid: int, address: int, size: int) -> bytes:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from harness.events import ProcessKey
 from harness.probes import proc
+from harness.supervise.waitgraph import Graph
 
+MOST_STARVED: Final = 0.95
+"""The share of the time that a thread may be said to have waited for a processor; the rest is where it ran."""
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -24,6 +28,8 @@ class Look:
     """Bytes that it has read and written so far, by whatever call."""
     turns: int
     """How often its main thread has been given a processor."""
+    queued_ns: Mapping[int, int]
+    """For each thread, how long it has waited for a processor so far."""
 
 
 class Activity:
@@ -33,15 +39,16 @@ class Activity:
         self._window_s = window_s
         self._looks: dict[ProcessKey, deque[Look]] = {}
 
-    def look(self, keys: list[ProcessKey], now: float) -> None:
+    def look(self, keys: list[ProcessKey], now: float, graph: Graph) -> None:
         """Take the counters of all processes that are alive; forget those that are not."""
         known = {key: self._looks.get(key, deque()) for key in keys}
         for key, looks in known.items():
             stat = proc.read_bytes(f"/proc/{key.pid}/stat").rpartition(b")")[2].split()
             if len(stat) > 14:  # noqa: PLR2004 - utime, stime and those of reaped children are fields 14 to 17
                 ticks = sum(int(field) for field in stat[11:15])
-                turns = proc.read_bytes(f"/proc/{key.pid}/schedstat").split()[2:3]
-                looks.append(Look(now, ticks, _io_bytes(key.pid), int(turns[0]) if turns else 0))
+                waits = [node.wait for node in graph.of(key)]
+                turns = sum(wait.switches for wait in waits if wait.tid == key.pid)
+                looks.append(Look(now, ticks, _io_bytes(key.pid), turns, {wait.tid: wait.queued_ns for wait in waits}))
             while len(looks) > 1 and now - looks[1].at >= self._window_s:
                 looks.popleft()
         self._looks = known
@@ -56,10 +63,17 @@ class Activity:
         return looks[-1].at - looks[0].at if looks else 0.0
 
     def cpu_share(self, key: ProcessKey) -> float:
-        """Return the processor time of the last seconds, in processors."""
+        """Return the processor time of the last seconds, in processors, as it would be on a machine that is not busy.
+
+        What it was given, in the time that its most starved thread did not have to wait for a processor.
+        """
         looks = self._looks.get(key)
         span = self.span_s(key)
-        return (looks[-1].ticks - looks[0].ticks) / TICKS_PER_S / span if looks and span else 0.0
+        if not looks or not span:
+            return 0.0
+        first, last = looks[0].queued_ns, looks[-1].queued_ns
+        queued = max((last[tid] - first.get(tid, 0) for tid in last), default=0) / 1e9
+        return (looks[-1].ticks - looks[0].ticks) / TICKS_PER_S / max(span - queued, span * (1 - MOST_STARVED))
 
     def moved_bytes(self, key: ProcessKey) -> int:
         """Return how many bytes the process has read and written in the last seconds."""

@@ -78,6 +78,8 @@ class HangDetector:
         self._since: dict[str, _Since] = {}
         self._phases: dict[tuple[int, str], float] = {}
         self._retries: set[ProcessKey] = set()
+        self._waiter: ProcessKey | None = None
+        """Whose declared phase is being looked at."""
         self._moved = time.monotonic()
         self._count = 0
         self._names: Mapping[ProcessKey, str] = {}
@@ -138,8 +140,8 @@ class HangDetector:
         began = time.thread_time()
         self._new = []
         self._names = running
-        self._activity.look(list(running), now)
         graph = read_graph(running)
+        self._activity.look(list(running), now, graph)
         self._stopped(graph, now)
         self._uninterruptible(graph, now)
         proved = self._deadlock(graph, running, now)
@@ -191,6 +193,7 @@ class HangDetector:
 
     def _declared(self, graph: Graph, running: Mapping[ProcessKey, str], now: float) -> None:
         by_pid = {key.pid: key for key in running}
+        self._waiter = None
         if self._compiling(running):
             self._since = {name: since for name, since in self._since.items() if not name.startswith("spin ")}
             return
@@ -207,6 +210,7 @@ class HangDetector:
             cone = _cone(graph, key)
             reason = f"phase {phase!r} of pid {pid} has been open for {now - began:.0f} s"
             quiet = now - max(began, self._moved) >= QUIET_S
+            self._waiter = key
             if busy := [one for one in cone if self._activity.cpu_share(one) >= BUSY_CPU]:
                 self._spinning(graph, busy, reason, now, quiet=quiet)
             elif quiet and key in self._retries:
@@ -215,6 +219,7 @@ class HangDetector:
                     self._say("livelock", (key,), lines, proved=False)
             elif quiet and self._activity.span_s(key) >= QUIET_S - 2 and not any(self._moves(one) for one in cone):
                 self._quiet(graph, key, cone, reason, now)
+        self._waiter = None
 
     def _spinning(self, graph: Graph, busy: list[ProcessKey], reason: str, now: float, *, quiet: bool) -> None:
         """A process that computes is hung only if it never does anything else: no call, no byte, no other thread."""
@@ -287,7 +292,8 @@ class HangDetector:
         if (kind, keys) in self._said:
             return
         self._said.add((kind, keys))
-        self._new.append((Suspected(suspicion=kind, reasons=tuple(reasons), keys=keys, proved=proved), weak))
+        found = Suspected(suspicion=kind, reasons=tuple(reasons), keys=keys, proved=proved, waiter=self._waiter)
+        self._new.append((found, weak))
 
 
 def _cone(graph: Graph, start: ProcessKey) -> frozenset[ProcessKey]:

@@ -24,12 +24,12 @@ TOKENS: Final = 32
 DEFAULTS: Final = {"graphs": "1"}
 
 
-def workers() -> list[psutil.Process]:
-    """Return the engine's workers."""
+def titled(title: str) -> list[psutil.Process]:
+    """Return the descendants whose title begins so."""
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
-            if " ".join(process.cmdline()).startswith(WORKER):
+            if " ".join(process.cmdline()).startswith(title):
                 found.append(process)
         except psutil.NoSuchProcess:
             continue
@@ -97,9 +97,8 @@ def main() -> None:
         child.observe_error("engine_failed", error)
         child.finish()
         return
-    family = workers()
+    family, core = titled(WORKER), titled("VLLM::EngineCore")
     child.mark("fault_now", workers=[process.pid for process in family])
-    core = [one for one in psutil.Process().children() if " ".join(one.cmdline()).startswith("VLLM::EngineCore")]
     psutil.wait_procs(core, timeout=10)
     watch(family)
     child.finish()
