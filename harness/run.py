@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from harness import __version__
-from harness.child import PARAMS
+from harness.child import OVERLAYS, PARAMS
 from harness.environments import cache_folder, effective_version, overlay, path_with
 from harness.errors import EnvironmentBuildError, ExitCode, RecordingError, UsageError
 from harness.events import (
@@ -296,6 +296,7 @@ class _Session:
             "TMPDIR": str(scratch),
             **launch.env,
             PARAMS: msgspec.json.encode(cell.params).decode(),
+            OVERLAYS: msgspec.json.encode({name: str(path) for name, path in paths.items()}).decode(),
         }
         command = Command(
             argv=(sys.executable, "-m", launch.module),

@@ -159,7 +159,7 @@ def measure(answers: Sequence[Answer], duration_s: float, percentiles: Sequence[
         itl=spread((gap for answer in good for gap in answer.gaps_s), percentiles),
         e2el=spread((answer.latency_s for answer in good), percentiles),
         queue=spread((answer.sent_s - answer.due_s for answer in good), percentiles),
-        failures=Counter(answer.failure for answer in answers if answer.failure is not None),
+        failures=dict(Counter(answer.failure for answer in answers if answer.failure is not None)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 
 import pytest
@@ -72,6 +73,7 @@ def test_an_answer_that_did_not_come_to_its_end_is_a_failure_and_in_no_figure(ba
     assert metrics.ttft == measure([good], 1.0).ttft
     ((reason, count),) = metrics.failures.items()
     assert (why in reason, count) == (True, 1)
+    assert json.loads(json.dumps(metrics.plain()))["failures"] == {reason: 1}
 
 
 def test_nothing_answered_is_no_division_by_zero() -> None:
