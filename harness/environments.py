@@ -1,7 +1,8 @@
 """Other releases of a package beside the installed ones: overlays, cached folders put before the environment's own.
 
 An overlay holds the one package without its dependencies, so that a matrix over its releases costs megabytes and
-seconds, and the environment that crashcart is installed into is never changed (docs/adr/0001).
+seconds, and the environment that crashcart is installed into is never changed (docs/adr/0001). It is made from a
+release of the index, from a wheel file, or from a checkout.
 """
 
 from __future__ import annotations
@@ -13,13 +14,21 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata, resources
 from pathlib import Path
+from typing import Final
 
-from harness.errors import EnvironmentBuildError
+from packaging.requirements import Requirement
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+from harness.checkout import find_packages, fingerprint, lay_out
+from harness.errors import EnvironmentBuildError, UsageError
+from harness.spec import names_place
 
 INSTALL_S = 600
+PARTNERS: Final = frozenset({"torch"})
+"""Packages into which compiled code of others is loaded."""
 
 
 def cache_folder() -> Path:
@@ -27,6 +36,40 @@ def cache_folder() -> Path:
     named = os.environ.get("CRASHCART_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(named) if named else Path(base) / "crashcart"
+
+
+def provide(package: str, version: str) -> Path:
+    """Return the overlay of what the user named: a release, a wheel (file or address), or a checkout.
+
+    Raises:
+        EnvironmentBuildError: With the resolver's reason, if it cannot be had here.
+    """
+    if not names_place(version):
+        return overlay(package, version)
+    if version.endswith(".whl"):
+        return overlay(package, _wheel_version(package, version), version if "://" in version else _absolute(version))
+    checkout = Path(_absolute(version))
+    target = cache_folder() / "overlays" / f"{package}-checkout-{fingerprint(package, checkout)[:10]}"
+    return _build(target, lambda building: lay_out(package, checkout, building))
+
+
+def check_place(package: str, version: str) -> None:
+    """Refuse the name of a place where nothing of the package is.
+
+    Raises:
+        UsageError: If it names no file and no folder, or one of something else.
+    """
+    if "://" in version:
+        _wheel_version(package, version)
+        return
+    path = Path(_absolute(version))
+    if not path.exists():
+        msg = f"{version!r} is no version of {package}, and no such file or folder is there"
+        raise UsageError(msg, hint="name a release, a wheel file, the folder of a checkout, or `installed`")
+    if version.endswith(".whl"):
+        _wheel_version(package, version)
+    else:
+        find_packages(package, path)
 
 
 def overlay(package: str, version: str, source: str | None = None) -> Path:
@@ -41,12 +84,22 @@ def overlay(package: str, version: str, source: str | None = None) -> Path:
     origin = [] if source is None else [source, _contents(Path(source))]
     key = hashlib.sha256(" ".join([package, version, sys.version, *hashes, *origin]).encode()).hexdigest()[:10]
     target = cache_folder() / "overlays" / f"{package}-{version}-{key}"
+
+    def install(building: Path) -> None:
+        _install(source or f"{package}=={version}", hashes, building)
+        _check_partners(package, version, building)
+
+    return _build(target, install)
+
+
+def _build(target: Path, fill: Callable[[Path], None]) -> Path:
+    """Return the folder, filling a new one first where it is not there; it appears in one step."""
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        _install(source or f"{package}=={version}", hashes, building)
+        fill(building)
         try:
             building.rename(target)
         except OSError:
@@ -64,8 +117,49 @@ def path_with(overlays: Mapping[str, Path], python_path: str) -> str:
 
 def effective_version(package: str, folder: Path) -> str:
     """Return the version that an overlay really holds, from its own metadata."""
-    found = [dist.version for dist in metadata.distributions(path=[str(folder)]) if dist.name.lower() == package]
+    wanted = canonicalize_name(package)
+    found = [
+        dist.version for dist in metadata.distributions(path=[str(folder)]) if canonicalize_name(dist.name) == wanted
+    ]
     return found[0] if found else "unknown"
+
+
+def _wheel_version(package: str, wheel: str) -> str:
+    name = wheel.rstrip("/").rpartition("/")[2].partition("#")[0].replace("%2B", "+")
+    try:
+        distribution, version, *_ = parse_wheel_filename(name)
+    except InvalidWheelFilename as error:
+        raise UsageError(str(error).lower(), hint="wheels are named NAME-VERSION-….whl") from error
+    if distribution != canonicalize_name(package):
+        msg = f"{wheel} is a wheel of {distribution}, not of {package}"
+        raise UsageError(msg)
+    return str(version)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().resolve())
+
+
+def _check_partners(package: str, version: str, folder: Path) -> None:
+    """Refuse compiled code that was built for another release of a package which it shares memory with.
+
+    An overlay brings no dependencies, and most are content with other releases. Code that was compiled against torch is
+    not: it is loaded into it.
+    """
+    for dist in metadata.distributions(path=[str(folder)]):
+        if "Root-Is-Purelib: true" in (dist.read_text("WHEEL") or ""):
+            continue
+        for needed in map(Requirement, dist.requires or ()):
+            if needed.name not in PARTNERS or (needed.marker and not needed.marker.evaluate({"extra": ""})):
+                continue
+            try:
+                installed = metadata.version(needed.name)
+            except metadata.PackageNotFoundError:
+                installed = "none"
+            if installed == "none" or not needed.specifier.contains(installed, prereleases=True):
+                msg = f"{package} {version} cannot be used here: it is built for {needed.name}{needed.specifier}, and "
+                msg += f"{installed} is installed"
+                raise EnvironmentBuildError(msg)
 
 
 def _hashes(package: str, version: str) -> list[str]:

@@ -88,7 +88,8 @@ def _expect_meeting(params: Params) -> Expectation | None:
 
 def _old(params: Params) -> bool:
     """Whether vLLM takes ids as they are, and refuses one that is in use."""
-    return params["vllm"] != "installed" and release(params["vllm"]) < RANDOMISED_SINCE
+    found = release(params["vllm"])
+    return bool(found) and found < RANDOMISED_SINCE
 
 
 def _meets(params: Params) -> bool:

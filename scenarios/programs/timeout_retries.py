@@ -41,6 +41,7 @@ OVER_S: Final = 90.0
 """How long requests that nobody waits for may take, in seconds."""
 END_S: Final = 5.0
 TOLD_S: Final = 3.0
+"""How long clients are waited for once the engine is gone, in seconds."""
 ENGINE: Final = "VLLM::EngineCore"
 WORDS: Final = ("AssertionError: duplicate request id", "EngineDeadError", "already running")
 DEFAULTS: Final = {
@@ -144,11 +145,16 @@ def ask_twice(server: Server, request_id: str) -> dict[str, Any]:
             await asyncio.sleep(0.3)
             running = sum(not first.done() for _ in engines(server))
             second = asyncio.create_task(client.send(asks[1]))
-            await asyncio.wait([first, second])
-            return first.result(), second.result(), running
+            until_s = time.monotonic() + OVER_S
+            while not (first.done() and second.done()) and engines(server) and time.monotonic() < until_s:
+                await asyncio.wait([first, second], timeout=0.1)
+            await asyncio.wait([first, second], timeout=TOLD_S)  # clients of a dead engine are told at once, or never
+            for task in (first, second):
+                task.cancel()
+            return await first, await second, running
 
     begin_s = time.monotonic()
-    first, second, running = asyncio.run(asyncio.wait_for(both(), OVER_S))
+    first, second, running = asyncio.run(both())
     bad = next((answer for answer in (first, second) if not answer.ok), None)
     return {
         "asked_tokens": sum(TWICE),
@@ -218,7 +224,7 @@ def ask(server: Server, settings: dict[str, str]) -> dict[str, Any]:
 
 def observe(server: Server, settings: dict[str, str]) -> None:
     """Ask while others are served, and record what the caller, the others, the server and the engine saw."""
-    others = Running(OpenAIClient(server.url, model=server.model, timeout_s=OVER_S), OTHERS).start()
+    others = Running(OpenAIClient(server.url, model=server.model), OTHERS, patience_s=TOLD_S).start()
     while others.answered < OTHERS.warmup and others.alive():
         time.sleep(0.01)
     time.sleep(BEFORE_S)

@@ -57,7 +57,7 @@ class OpenAIClient:
         await self._session.close()
 
     async def send(self, ask: Ask) -> Answer:
-        """Send one request and return its story; a failure is part of it."""
+        """Send one request and return its story; a failure is part of it, and so is being cancelled."""
         server = self._urls[ask.index % len(self._urls)]
         route = "chat/completions" if ask.messages else "completions"
         headers = {"X-Request-Id": ask.request_id} if ask.request_id else {}
@@ -72,6 +72,8 @@ class OpenAIClient:
                 else:
                     async for line in response.content:
                         story.add(line)
+        except asyncio.CancelledError:
+            error = "given up: the server neither answered nor closed the connection"
         except Exception as problem:  # noqa: BLE001 - whatever broke the answer is its story
             error = f"{type(problem).__name__}: {problem}"
         return story.answer(ask, sent_s, error, server)
@@ -137,12 +139,20 @@ class Running:
         client: Not yet opened.
         load: What is sent; as many requests as the time might take, since ``finish`` stops the sending.
         requests: What is asked; by default `asks` of the load.
+        patience_s: How long ``finish`` waits for what is in flight before it gives that up; ``None``: for ever.
     """
 
-    def __init__(self, client: OpenAIClient, load: Load, requests: Sequence[Ask] | None = None) -> None:
+    def __init__(
+        self,
+        client: OpenAIClient,
+        load: Load,
+        requests: Sequence[Ask] | None = None,
+        patience_s: float | None = None,
+    ) -> None:
         self.client = client
         self.load = load
         self.requests = requests
+        self.patience_s = patience_s
         self.answered = 0
         """Requests that are complete so far, those that failed and those of the warm-up included."""
         self._measured: Measured | None = None
@@ -195,4 +205,4 @@ class Running:
                 self.answered += 1
                 return answer
 
-            return await drive(send, self.load, self.requests, self._enough)
+            return await drive(send, self.load, self.requests, self._enough, self.patience_s)

@@ -11,7 +11,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -94,7 +94,7 @@ class Measured:
         path.write_text("".join(json.dumps(asdict(answer)) + "\n" for answer in self.answers))
 
 
-Send = Callable[[Ask], Awaitable[Answer]]
+Send = Callable[[Ask], Coroutine[Any, Any, Answer]]
 """Sends one request and returns its story; failures belong to the story and are not raised."""
 
 
@@ -134,7 +134,11 @@ def delays(load: Load) -> list[float]:
 
 
 async def drive(
-    send: Send, load: Load, requests: Sequence[Ask] | None = None, stop: asyncio.Event | None = None
+    send: Send,
+    load: Load,
+    requests: Sequence[Ask] | None = None,
+    stop: asyncio.Event | None = None,
+    patience_s: float | None = None,
 ) -> Measured:
     """Send the requests as the load says, and return every story, in the order of the requests.
 
@@ -142,20 +146,12 @@ async def drive(
         send: How one request is sent.
         load: Rate, concurrency, warm-up.
         requests: What is asked; by default `asks` of the load.
-        stop: Once set, nothing more is sent; what is in flight is waited for.
+        stop: Once set, nothing more is sent.
+        patience_s: How long what is in flight then is waited for, before it is cancelled; ``None``: for ever.
     """
     chosen = list(requests) if requests is not None else asks(load)
-    limit = asyncio.Semaphore(load.concurrency) if load.concurrency else None
     stop = stop or asyncio.Event()
-
-    async def one(ask: Ask, due_s: float) -> Answer | None:
-        async with AsyncExitStack() as stack:
-            if limit is not None:
-                await stack.enter_async_context(limit)
-            if stop.is_set():
-                return None
-            return replace(await send(ask), due_s=due_s)
-
+    flight = _Flight(send, load.concurrency, stop)
     for _ in range(load.warmup):
         await send(replace(chosen[0], request_id=None))
     begin_s = time.monotonic()
@@ -165,9 +161,39 @@ async def drive(
             await _wait(stop, ahead_s)
         if stop.is_set():
             break
-        tasks.append(asyncio.create_task(one(ask, time.monotonic())))
+        tasks.append(asyncio.create_task(flight.one(ask, time.monotonic())))
+    clock = asyncio.create_task(flight.lose_patience(patience_s)) if patience_s is not None else None
     answers = [answer for answer in await asyncio.gather(*tasks) if answer is not None]
+    if clock is not None:
+        clock.cancel()
     return Measured(load=load, answers=tuple(answers), begin_s=begin_s, end_s=time.monotonic())
+
+
+class _Flight:
+    """What has been sent and is not answered."""
+
+    def __init__(self, send: Send, concurrency: int | None, stop: asyncio.Event) -> None:
+        self._send = send
+        self._limit = asyncio.Semaphore(concurrency) if concurrency else None
+        self._stop = stop
+        self._tasks: set[asyncio.Task[Answer]] = set()
+
+    async def one(self, ask: Ask, due_s: float) -> Answer | None:
+        async with AsyncExitStack() as stack:
+            if self._limit is not None:
+                await stack.enter_async_context(self._limit)
+            if self._stop.is_set():
+                return None
+            task = asyncio.create_task(self._send(ask))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return replace(await task, due_s=due_s)
+
+    async def lose_patience(self, seconds: float) -> None:
+        await self._stop.wait()
+        await asyncio.sleep(seconds)
+        for task in self._tasks:
+            task.cancel()
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:

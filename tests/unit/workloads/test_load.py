@@ -185,3 +185,20 @@ def test_a_load_in_the_background_is_ended_when_asked() -> None:
     measured = asyncio.run(go())
     assert 3 <= len(measured.answers) <= 10
     assert all(answer.ok for answer in measured.answers)
+
+
+def test_what_a_dead_server_never_answers_is_given_up_and_told() -> None:
+    """The connection stays open and nothing comes: a failure with its reason, after the patience and no later."""
+    pytest.importorskip("aiohttp", reason="as above")
+
+    async def go() -> Measured:
+        async with serving(b"", pause_s=30) as url:
+            load = Load(requests=5, concurrency=2, warmup=0)
+            running = Running(OpenAIClient(url, model="m"), load, patience_s=0.2).start()
+            await asyncio.sleep(0.2)
+            return await asyncio.to_thread(running.finish)
+
+    begin_s = time.monotonic()
+    measured = asyncio.run(go())
+    assert time.monotonic() - begin_s < 5
+    assert [str(answer.failure).partition(":")[0] for answer in measured.answers] == ["given up", "given up"]
