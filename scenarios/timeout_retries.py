@@ -165,7 +165,7 @@ def _failure(asked: Any, attempts: int) -> str | None:  # noqa: ANN401 - an obse
     """Return the signature of what the scenario is about: a dead engine, a refused id, or work done again."""
     if DUPLICATE in asked["said"] and not asked["healthy"]:
         return DUPLICATE
-    if any(RUNNING in link["text"] for link in asked["error"]):
+    if any(RUNNING in link["text"] for link in asked["shown"]):
         return f"{_kind(asked)}: Request id {RUNNING}"
     if attempts > 1 and asked["healthy"]:
         return f"{'answered' if asked['answered'] else _kind(asked)} after {attempts} attempts"
@@ -174,7 +174,7 @@ def _failure(asked: Any, attempts: int) -> str | None:  # noqa: ANN401 - an obse
 
 def _kind(asked: Any) -> str:  # noqa: ANN401 - as above
     """Return the type of the error that the caller saw."""
-    return str(asked["error"][0]["type"]).rpartition(".")[2] if asked["error"] else ""
+    return str(asked["shown"][0]["type"]).rpartition(".")[2] if asked["shown"] else ""
 
 
 def _obstacle(attempt: Attempt, asked: Any) -> str | None:  # noqa: ANN401 - as above
@@ -191,8 +191,8 @@ def _obstacle(attempt: Attempt, asked: Any) -> str | None:  # noqa: ANN401 - as 
 
 def _caller(asked: Any) -> str:  # noqa: ANN401 - as above
     what = f"an answer of {asked['delivered']} tokens" if asked["answered"] else ""
-    if asked["error"]:
-        what = f"{asked['error'][0]['type']}: {asked['error'][0]['text'][:200]}"
+    if asked["shown"]:
+        what = f"{asked['shown'][0]['type']}: {asked['shown'][0]['text'][:200]}"
     hidden = f"; the client's log alone has: {', '.join(asked['swallowed'])}" if asked["swallowed"] else ""
     return f"the caller saw {what} after {asked['seconds']} s{hidden}"
 

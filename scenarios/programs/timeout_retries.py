@@ -113,7 +113,7 @@ def call(server: Server, settings: dict[str, str]) -> dict[str, Any]:
         base_url=f"{server.url}/v1", api_key="none", timeout=timeout, max_retries=int(settings["max_retries"])
     )
     begin_s = time.monotonic()
-    seen: dict[str, Any] = {"asked_tokens": tokens, "answered": False, "error": [], "delivered": 0}
+    seen: dict[str, Any] = {"asked_tokens": tokens, "answered": False, "shown": [], "delivered": 0}
     try:
         answer = client.chat.completions.create(
             model=server.model,
@@ -124,7 +124,7 @@ def call(server: Server, settings: dict[str, str]) -> dict[str, Any]:
         )
         seen |= {"answered": True, "delivered": answer.usage.completion_tokens}
     except openai.OpenAIError as error:
-        seen["error"] = child.chain(error)
+        seen["shown"] = child.chain(error)
         del swallowed.errors[-1:]  # that one is told
     client.close()
     return seen | {"seconds": round(time.monotonic() - begin_s, 2), "swallowed": swallowed.errors}
@@ -159,7 +159,7 @@ def ask_twice(server: Server, request_id: str) -> dict[str, Any]:
     return {
         "asked_tokens": sum(TWICE),
         "answered": bad is None,
-        "error": [{"type": str(bad.failure).partition(":")[0], "text": str(bad.failure)}] if bad else [],
+        "shown": [{"type": str(bad.failure).partition(":")[0], "text": str(bad.failure)}] if bad else [],
         "delivered": first.output_tokens + second.output_tokens,
         "seconds": round(time.monotonic() - begin_s, 2),
         "overlapped": running > 0,
@@ -256,8 +256,8 @@ def _record_errors(asked: dict[str, Any], said: Sequence[str], *, healthy: bool)
     if not healthy and WORDS[0] in said:
         kind, _, text = WORDS[0].partition(": ")
         hidden.append({"type": f"{ENGINE}.{kind}", "text": text})
-    shown = asked["error"] or [{"type": "none", "text": f"an answer of {asked['delivered']} tokens"}]
-    if asked["error"] or hidden:
+    shown = asked["shown"] or [{"type": "none", "text": f"an answer of {asked['delivered']} tokens"}]
+    if asked["shown"] or hidden:
         child.mark("caller_saw", error=[*shown, *hidden])
 
 

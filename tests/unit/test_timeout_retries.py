@@ -15,12 +15,12 @@ TIMEOUT = {"type": "openai.APITimeoutError", "text": "Request timed out."}
 GONE = {"type": "openai.APIConnectionError", "text": "Connection error."}
 REFUSED = {"type": "openai.BadRequestError", "text": "Request id chatcmpl-crashcart-1 already running."}
 ANSWERED: dict[str, Any] = {
-    "asked_tokens": 1900, "answered": True, "error": [], "delivered": 1900, "seconds": 2.3, "swallowed": [],
+    "asked_tokens": 1900, "answered": True, "shown": [], "delivered": 1900, "seconds": 2.3, "swallowed": [],
     "overlapped": True, "healthy": True, "said": [], "generated": 1900,
 }  # fmt: skip
 HIDDEN = {"swallowed": ["Encountered a timeout exception: ReadTimeout"]}
-FAILED: dict[str, Any] = {**ANSWERED, **HIDDEN, "answered": False, "delivered": 0, "error": [TIMEOUT]}
-DEAD: dict[str, Any] = {**FAILED, "error": [GONE], "healthy": False, "said": [DUPLICATE], "generated": None}
+FAILED: dict[str, Any] = {**ANSWERED, **HIDDEN, "answered": False, "delivered": 0, "shown": [TIMEOUT]}
+DEAD: dict[str, Any] = {**FAILED, "shown": [GONE], "healthy": False, "said": [DUPLICATE], "generated": None}
 
 
 def attempt_of(asked: dict[str, Any] | None, seen: int, *, stopped: bool = True, **params: str) -> Attempt:
@@ -40,11 +40,11 @@ def attempt_of(asked: dict[str, Any] | None, seen: int, *, stopped: bool = True,
         (FAILED, 3, VerdictName.REPRODUCED, "APITimeoutError after 3 attempts"),
         ({**ANSWERED, **HIDDEN}, 2, VerdictName.REPRODUCED, "answered after 2 attempts"),
         (DEAD, 2, VerdictName.REPRODUCED, DUPLICATE),
-        ({**FAILED, "error": [REFUSED]}, 2, VerdictName.REPRODUCED, "BadRequestError: Request id already running"),
+        ({**FAILED, "shown": [REFUSED]}, 2, VerdictName.REPRODUCED, "BadRequestError: Request id already running"),
         ({**FAILED, "swallowed": []}, 1, VerdictName.ABSENT, None),
         ({**DEAD, "said": ["EngineDeadError"]}, 2, VerdictName.OTHER_FAILURE, "not answered:APIConnectionError"),
         ({**ANSWERED, "healthy": False}, 1, VerdictName.OTHER_FAILURE, "server unhealthy"),
-        ({**FAILED, "error": [GONE]}, 1, VerdictName.OTHER_FAILURE, "not answered:APIConnectionError"),
+        ({**FAILED, "shown": [GONE]}, 1, VerdictName.OTHER_FAILURE, "not answered:APIConnectionError"),
         (ANSWERED, 1, VerdictName.UNTESTABLE, None),
         (None, 0, VerdictName.OTHER_FAILURE, "nothing was asked"),
     ],
