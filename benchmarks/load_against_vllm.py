@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
-import subprocess
 import sys
 import tempfile
 import time
+from contextlib import redirect_stdout
 from itertools import accumulate
 from math import exp, log, sqrt
 from pathlib import Path
@@ -33,13 +34,6 @@ from scenarios.workloads.metrics import Answer, Metrics, measure
 LOAD: Final = Load(requests=256, concurrency=8, warmup=1, input_tokens=32, output_tokens=64, seed=5)
 AGREE: Final = 0.001
 NEAR: Final = 0.05
-BENCH: Final = """
-from vllm.benchmarks.serve import add_cli_args, main
-from vllm.utils.argparse_utils import FlexibleArgumentParser
-parser = FlexibleArgumentParser()
-add_cli_args(parser)
-main(parser.parse_args())
-"""
 FIGURES: Final = ("output_tok_s", "ttft_ms", "tpot_ms", "itl_ms", "e2el_ms")
 
 
@@ -61,7 +55,10 @@ def of_theirs(result: dict[str, Any]) -> dict[str, float]:
 
 
 def run_theirs(server: Server, folder: Path) -> dict[str, Any]:
-    """Run ``vllm bench serve`` in a process of its own and return its detailed result."""
+    """Run ``vllm bench serve`` by its own entry, in this process like ours, and return its detailed result."""
+    from vllm.benchmarks.serve import add_cli_args, main
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
     prompts, out = folder / "prompts.jsonl", folder / "result.json"
     prompts.write_text("".join(json.dumps({"prompt": ask.prompt}) + "\n" for ask in asks(LOAD)))
     options = {
@@ -72,11 +69,11 @@ def run_theirs(server: Server, folder: Path) -> dict[str, Any]:
         "result-dir": folder, "result-filename": out.name,
     }  # fmt: skip
     flags = ["--ignore-eos", "--disable-shuffle", "--skip-chat-template", "--save-result", "--save-detailed"]
-    command = [sys.executable, "-c", BENCH, *flags, "--disable-tqdm"]
-    command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"vllm bench serve ended with {done.returncode}: {done.stderr[-2000:]}")
+    parser = FlexibleArgumentParser()
+    add_cli_args(parser)
+    given = [*flags, "--disable-tqdm", *(part for name, value in options.items() for part in (f"--{name}", str(value)))]
+    with redirect_stdout(io.StringIO()):
+        main(parser.parse_args(given))
     result: dict[str, Any] = json.loads(out.read_text())
     return result
 
