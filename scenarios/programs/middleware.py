@@ -59,7 +59,11 @@ class UncancelledRoute:
             return
         from fastapi import Request
         from fastapi.responses import JSONResponse
-        from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+
+        try:
+            from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+        except ImportError:  # up to vLLM 0.13
+            from vllm.entrypoints.openai.protocol import ChatCompletionRequest
 
         raw = Request(scope, receive)
         asked = ChatCompletionRequest(**await raw.json())
