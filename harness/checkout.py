@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,7 +72,9 @@ def lay_out(package: str, checkout: Path, target: Path) -> None:
             copy = target / name / path.relative_to(folder)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, copy)
-        _complete(name, folder, target / name)
+        installed = _installed(package, name)
+        if installed is not None and not installed.samefile(folder):
+            _complete(installed, folder, target / name)
     info = target / f"{package.replace('-', '_')}-0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(
@@ -93,12 +96,8 @@ def version_of(package: str, checkout: Path) -> str:
     return f"{version.partition('+')[0]}+g{commit}{dirty}"
 
 
-def _complete(name: str, folder: Path, target: Path) -> None:
+def _complete(installed: Path, folder: Path, target: Path) -> None:
     """Link what the checkout lacks and only a build makes: all that is no Python, and modules that git ignores."""
-    spec = find_spec(name)
-    installed = Path(spec.origin).parent if spec is not None and spec.origin else None
-    if installed is None or installed.samefile(folder):
-        return
     lacking = [path for path in _files(installed) if not (target / path.relative_to(installed)).exists()]
     modules = [str(folder / path.relative_to(installed)) for path in lacking if path.suffix == ".py"]
     ignored = set((_git(folder, "check-ignore", "--", *modules) or "").splitlines()) if modules else set()
@@ -108,6 +107,16 @@ def _complete(name: str, folder: Path, target: Path) -> None:
             link = target / inner
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(path)
+
+
+def _installed(package: str, name: str) -> Path | None:
+    """Return the folder of an installed package: by its metadata, since the checkout itself may lie on the path."""
+    with suppress(metadata.PackageNotFoundError):
+        folder = Path(str(metadata.distribution(package).locate_file(name)))
+        if folder.is_dir():
+            return folder
+    spec = find_spec(name)
+    return Path(spec.origin).parent if spec is not None and spec.origin else None
 
 
 def _files(folder: Path) -> Iterator[Path]:
