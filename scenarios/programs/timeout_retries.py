@@ -37,6 +37,8 @@ TWICE: Final = (1500, 16)
 OTHERS: Final = Load(requests=2000, rate=8.0, concurrency=2, warmup=2, output_tokens=32, seed=1)
 """What others ask meanwhile: far more than there is time for, and no more at once than a slow machine can bear."""
 BEFORE_S: Final = 1.5
+WINDOW_S: Final = 0.5
+"""A window that is shorter says nothing, in seconds."""
 OVER_S: Final = 90.0
 """How long requests that nobody waits for may take, in seconds."""
 END_S: Final = 5.0
@@ -195,9 +197,12 @@ def _over() -> bool:
 
 
 def others_saw(measured: Measured, begin_s: float, end_s: float) -> list[Any]:
-    """Return how others were served before and while we asked."""
+    """Return how others were served before, while and after we asked."""
     windows: list[Any] = []
-    for name, since, until in (("before", measured.begin_s, begin_s), ("during", begin_s, end_s)):
+    edges = (measured.begin_s, begin_s, end_s, measured.end_s)
+    for name, since, until in zip(("before", "during", "after"), edges, edges[1:], strict=False):
+        if until - since < WINDOW_S:
+            continue
         answers = [answer for answer in measured.answers if since <= answer.sent_s < until]
         seen = window(measured.answers, since, until)
         metrics = measure(answers, until - since)
@@ -233,6 +238,8 @@ def observe(server: Server, settings: dict[str, str]) -> None:
     after, end_s = wait_until_over(server), time.monotonic()
     if not after:
         time.sleep(0.5)  # what the dying engine says is still on its way
+    elif settings["trigger"] == "stall":
+        time.sleep(BEFORE_S)  # whether the others are served again
     measured = others.finish()
     measured.write(Path("requests.jsonl"))
     said = engine_said()
