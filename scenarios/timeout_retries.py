@@ -217,7 +217,7 @@ def _others(attempt: Attempt) -> tuple[str, ...]:
     return (f"others: {'; '.join(told)}",)
 
 
-LAPTOP = ("laptop", "gpu1", "rocm")
+LAPTOP = ("laptop", "gpu-full", "rocm")
 
 
 def _row(*suites: str, **params: str) -> Row:
