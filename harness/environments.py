@@ -96,12 +96,17 @@ def overlay(package: str, version: str, source: str | None = None) -> Path:
     """
     package = distribution(package)
     hashes = _hashes(package, version) if source is None else []
+    wanted = {source or f"{package}=={version}": hashes}
+    if source is None:
+        beside = _listed(package, version).get("beside", [])
+        wanted |= {requirement: _hashes(*requirement.split("==")) for requirement in beside}
     origin = [] if source is None else [source, _contents(Path(source))]
-    key = hashlib.sha256(" ".join([package, version, sys.version, *hashes, *origin]).encode()).hexdigest()[:10]
+    everything = [part for requirement, digests in wanted.items() for part in (requirement, *digests)]
+    key = hashlib.sha256(" ".join([package, version, sys.version, *everything, *origin]).encode()).hexdigest()[:10]
     target = cache_folder() / "overlays" / f"{package}-{version}-{key}"
 
     def install(building: Path) -> None:
-        _install(source or f"{package}=={version}", hashes, building)
+        _install(wanted, building)
         _check_partners(package, version, building)
 
     return _build(target, install)
@@ -178,23 +183,31 @@ def _check_partners(package: str, version: str, folder: Path) -> None:
 
 
 def _hashes(package: str, version: str) -> list[str]:
+    return list(_listed(package, version).get("sha256", []))
+
+
+def _listed(package: str, version: str) -> dict[str, list[str]]:
     try:
         table = tomllib.loads(resources.files("scenarios").joinpath("locks/overlays.toml").read_text())
     except (FileNotFoundError, ModuleNotFoundError):
-        return []
-    return list(table.get(package, {}).get(version, {}).get("sha256", []))
+        return {}
+    return dict(table.get(package, {}).get(version, {}))
 
 
 def _contents(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
-def _install(what: str, hashes: list[str], target: Path) -> None:
-    requirement = what + "".join(f" --hash=sha256:{digest}" for digest in hashes)
-    what = what.replace("==", " ")
+def _install(wanted: Mapping[str, list[str]], target: Path) -> None:
+    what = next(iter(wanted)).replace("==", " ")
+    hashed = [
+        requirement + "".join(f" --hash=sha256:{digest}" for digest in digests)
+        for requirement, digests in wanted.items()
+    ]
     listed = target / "requirements.txt"
-    listed.write_text(requirement + "\n")
-    command = [*_installer(), "--target", str(target), "--no-deps", *(["--require-hashes"] if hashes else [])]
+    listed.write_text("\n".join(hashed) + "\n")
+    require = ["--require-hashes"] if all(wanted.values()) else []
+    command = [*_installer(), "--target", str(target), "--no-deps", *require]
     env = dict(os.environ)
     if "PIP_FIND_LINKS" in env:
         env.setdefault("UV_FIND_LINKS", env["PIP_FIND_LINKS"])
