@@ -97,7 +97,9 @@ def knob(folder: Path) -> tuple[bool, dict[str, Any]]:
     """Find the setting that makes a duplicate request deadly."""
     listed = folder.with_name("knobs.toml")
     listed.write_text(KNOBS)
-    result = bisect(folder, "duplicate_id", "-p", "randomisation=inherited", "--knobs", str(listed))
+    cell = ("trigger=twice", "request_id=fixed", "id_randomisation=inherited")
+    chosen = [part for value in cell for part in ("-p", value)]
+    result = bisect(folder, "timeout_retries", *chosen, "--knobs", str(listed))
     return result.get("members") == [OFF], result
 
 

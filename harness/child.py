@@ -25,6 +25,8 @@ NONCE: Final = "CRASHCART_NONCE"
 """Environment variable with the word that a program says when it has come to its end."""
 PARAMS: Final = "CRASHCART_PARAMS"
 """Environment variable with the parameters of the cell, a JSON object of strings."""
+OVERLAYS: Final = "CRASHCART_OVERLAYS"
+"""Environment variable with the folders of the releases that the cell asked for, a JSON object by package."""
 SCRATCH: Final = "CRASHCART_SCRATCH"
 """Environment variable with a short-named folder of the attempt; kept only as far as the evidence needs it."""
 
@@ -56,13 +58,27 @@ def mark(name: str, **data: Json) -> None:
 
 def observe_error(name: str, error: BaseException) -> None:
     """Record an exception with its whole chain of causes, outermost first."""
-    chain: list[Json] = []
+    mark(name, error=chain(error))
+
+
+def chain(error: BaseException) -> list[Json]:
+    """Return types and texts of an exception and its causes, outermost first, as an observation's ``error``."""
+    found: list[Json] = []
     current: BaseException | None = error
-    while current is not None and len(chain) < MAX_CAUSES:
+    while current is not None and len(found) < MAX_CAUSES:
         kind = type(current)
-        chain.append({"type": f"{kind.__module__}.{kind.__qualname__}", "text": str(current)[:4000]})
+        found.append({"type": f"{kind.__module__}.{kind.__qualname__}", "text": str(current)[:4000]})
         current = current.__cause__ or current.__context__
-    _write({"mark": name, "data": {"error": chain}})
+    return found
+
+
+def path_without(*packages: str) -> str:
+    """Return ``PYTHONPATH`` without the asked-for releases of these packages, for children that are to have others."""
+    folders = json.loads(os.environ.get(OVERLAYS, "{}"))
+    left_out = {folders[package] for package in packages if package in folders}
+    return os.pathsep.join(
+        entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry not in left_out
+    )
 
 
 @contextmanager

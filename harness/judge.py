@@ -17,6 +17,7 @@ from harness.outcome import Kind, Rate, Verdict, VerdictName, merge, reproductio
 from harness.plan import Cell
 from harness.record import RunRecord
 from harness.roles import role
+from harness.spec import names_place
 
 SIGNATURE_ALGORITHM: Final = 1
 """Version of `normalise`; signatures of different versions are not compared."""
@@ -90,7 +91,7 @@ def _overrule(cell: Cell, attempt: Attempt, judgement: Judgement) -> Verdict:
     differing = [
         f"{axis}={cell.params[axis]} was asked for, in effect was {value}"
         for axis, value in judgement.effective.items()
-        if cell.params.get(axis, value) not in {value, "installed"}
+        if (asked := cell.params.get(axis, value)) not in {value, "installed"} and not names_place(asked)
     ]
     if differing:
         return Verdict(name=VerdictName.UNTESTABLE, signature=verdict.signature, reasons=tuple(differing))

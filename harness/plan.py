@@ -11,7 +11,7 @@ import msgspec
 
 from harness.errors import UsageError
 from harness.outcome import Kind, VerdictName
-from harness.spec import SUITE_NAMES, Axis, Environment, Scenario
+from harness.spec import SUITE_NAMES, Axis, Environment, Scenario, names_place
 
 VERSION: Final = re.compile(r"installed|v?\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?(\+[a-z0-9.]+)?")
 """Well-formed version of a package (PEP 440, without epochs), or the word for what the environment has."""
@@ -120,9 +120,10 @@ def _check(axis: Axis, values: Iterable[str]) -> bool:
         if axis.package is None:
             msg = f"axis {axis.name} has no value {value!r}"
             raise UsageError(msg, hint=f"its values: {', '.join(axis.values)}")
-        if not VERSION.fullmatch(value):
+        if not VERSION.fullmatch(value) and not names_place(value):
             msg = f"{value!r} is not a version of {axis.package}"
-            raise UsageError(msg, hint=f"listed: {', '.join(axis.values)}; other releases are accepted, like 1.2.3")
+            hint = f"listed: {', '.join(axis.values)}; also a release like 1.2.3, a wheel file, or a checkout like ./"
+            raise UsageError(msg, hint=hint)
     return True
 
 

@@ -16,8 +16,8 @@ from typing import Final
 import msgspec
 
 from harness import __version__
-from harness.child import PARAMS
-from harness.environments import cache_folder, effective_version, overlay, path_with
+from harness.child import OVERLAYS, PARAMS
+from harness.environments import cache_folder, check_place, distribution, effective_version, overlay, path_with, provide
 from harness.errors import EnvironmentBuildError, ExitCode, RecordingError, UsageError
 from harness.events import (
     AttemptEnded,
@@ -36,7 +36,7 @@ from harness.probes.gpu import GpuFindingKind, explain
 from harness.probes.gpu_probes import look_at_gpus
 from harness.probes.machine import capabilities, describe, read_environment
 from harness.record import Manifest, Recorder, RunRecord, Sink, link_latest, new_run_id, read_run, write_results
-from harness.spec import Environment, Launch, Scenario
+from harness.spec import Environment, Launch, Scenario, names_place
 from harness.supervise.cookie import find_survivors
 from harness.supervise.loop import Command, Interrupts, Status, supervise
 
@@ -101,6 +101,7 @@ def run(request: Request, watcher: Watcher | None = None) -> Result:
     watcher = watcher or Watcher()
     environment = read_environment(request.without)
     cells = plan(request.scenarios, environment, suite=request.suite, selection=request.selection)
+    _check_places(request, cells, environment)
     name = new_run_id()
     directory = request.out or Path("runs") / name
     manifest = Manifest(
@@ -126,6 +127,15 @@ def run(request: Request, watcher: Watcher | None = None) -> Result:
         interrupted=interrupts.count > 0,
         exit_code=ExitCode.INTERRUPTED if interrupts.count else exit_code(rows, cells),
     )
+
+
+def _check_places(request: Request, cells: Sequence[Cell], environment: Environment) -> None:
+    """Refuse a run for which a wheel or a checkout was named that is not there."""
+    scenarios = {scenario.name: scenario for scenario in request.scenarios}
+    for cell in cells:
+        for package, version in scenarios[cell.scenario].launch(cell.params, environment).overlays.items():
+            if names_place(version):
+                check_place(package, version)
 
 
 def exit_code(rows: Sequence[Row], cells: Sequence[Cell]) -> ExitCode:
@@ -248,7 +258,11 @@ class _Session:
         except EnvironmentBuildError as error:
             sink(AttemptSkipped(verdict=VerdictName.UNTESTABLE, reason=str(error)))
             return
-        facts = {name: effective_version(name, path) for name, path in paths.items()}
+        installed = {
+            name: self.environment.packages.get(distribution(name)) for name in launch.overlays if name not in paths
+        }
+        facts = {name: version for name, version in installed.items() if version is not None}
+        facts |= {name: effective_version(name, path) for name, path in paths.items()}
         if facts:
             sink(EffectiveSeen(facts=facts))
         folder = self.recorder.attempt_folder(cell, number)
@@ -293,7 +307,8 @@ class _Session:
         for package, version in launch.overlays.items():
             if version != "installed":
                 self.watcher.preparing(f"{package} {version}")
-                paths[package] = overlay(package, version, self.request.sources.get(package))
+                source = self.request.sources.get(package)
+                paths[package] = overlay(package, version, source) if source else provide(package, version)
         return paths
 
     def _supervise(  # noqa: PLR0913, PLR0917 - the parts of one attempt
@@ -305,6 +320,7 @@ class _Session:
             "TMPDIR": str(scratch),
             **launch.env,
             PARAMS: msgspec.json.encode(cell.params).decode(),
+            OVERLAYS: msgspec.json.encode({name: str(path) for name, path in paths.items()}).decode(),
         }
         command = Command(
             argv=(sys.executable, "-m", launch.module),

@@ -18,7 +18,7 @@ class Axis:
     """A knob with its values; the first value is the default.
 
     An axis with ``package`` is a version axis: values that are not listed are accepted when they are well-formed
-    versions, and the cell then runs with that release of the package.
+    versions or name a place (`names_place`), and the cell then runs with that release of the package.
     """
 
     name: str
@@ -32,6 +32,11 @@ class Axis:
     def default(self) -> str:
         """The value that a cell has where nothing else is said."""
         return self.values[0]
+
+
+def names_place(value: str) -> bool:
+    """Whether a value of a version axis is a wheel or a checkout, by its form: a path or the address of a wheel."""
+    return "/" in value or value in {".", ".."} or value.endswith(".whl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

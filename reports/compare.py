@@ -129,7 +129,7 @@ def compare(directory_a: Path, directory_b: Path) -> Comparison:
     """
     a, b = _side(directory_a), _side(directory_b)
     rows_a, rows_b = ({row.cell: row for row in side.rows} for side in (a, b))
-    log_a, log_b = _LazyLog(a), _LazyLog(b)
+    log_a, log_b = (Figures(side.directory, side.manifest) for side in (a, b))
     pairs = [
         _pair(cell, rows_a.get(cell), rows_b.get(cell), log_a, log_b) for cell in dict.fromkeys((*rows_a, *rows_b))
     ]
@@ -206,32 +206,32 @@ def _same(one: Rate | None, other: Rate) -> bool:
     return one is not None and isclose(one.low, other.low, abs_tol=1e-6) and isclose(one.high, other.high, abs_tol=1e-6)
 
 
-class _LazyLog:
-    """The log of a side, indexed only if a cell was repeated."""
+class Figures:
+    """The figures of a run's attempts; its log is indexed only if a cell was repeated."""
 
-    def __init__(self, side: Side) -> None:
-        self._side = side
+    def __init__(self, directory: Path, manifest: Manifest) -> None:
+        self._directory = directory
         self._log: Log | None = None
-        self._cells = cells_by_id(side.manifest)
+        self._cells = cells_by_id(manifest)
 
-    def figures(self, row: Row) -> Iterable[tuple[float, float | None]]:
+    def of(self, row: Row) -> Iterable[tuple[float, float | None]]:
         """Yield wall time, in seconds, and output tokens per second of each attempt that had the row's verdict."""
         if row.attempts <= 1:
             yield row.wall_s, (row.throughput or {}).get("output_tok_s")
             return
-        self._log = self._log or Log(self._side.directory)
+        self._log = self._log or Log(self._directory)
         for attempt in judge_attempts(self._log, cell_of(self._cells, row), row):
             if attempt.verdict is not None and attempt.verdict.name is row.verdict:
                 yield attempt.attempt.wall_s, attempt.output_tok_s
 
 
-def _pair(cell: str, a: Row | None, b: Row | None, log_a: _LazyLog, log_b: _LazyLog) -> Pair:
+def _pair(cell: str, a: Row | None, b: Row | None, log_a: Figures, log_b: Figures) -> Pair:
     group = group_of(a, b)
     if a is None or b is None or a.kind is not b.kind:
         return Pair(cell=cell, a=a, b=b, group=group)
     if group is not Group.SAME or a.verdict not in TESTED:
         return Pair(cell=cell, a=a, b=b, group=group, rate=difference(a, b))
-    figures_a, figures_b = list(log_a.figures(a)), list(log_b.figures(b))
+    figures_a, figures_b = list(log_a.of(a)), list(log_b.of(b))
     tokens_a, tokens_b = ([tokens for _, tokens in figures if tokens] for figures in (figures_a, figures_b))
     return Pair(
         cell=cell,

@@ -19,7 +19,7 @@ from packaging.version import InvalidVersion, Version
 
 from harness.bisect.history import Candidate
 from harness.bisect.one import Prepared
-from harness.environments import overlay
+from harness.environments import distribution, overlay
 from harness.errors import EnvironmentBuildError, UsageError
 
 LIST_S: Final = 120
@@ -114,7 +114,7 @@ def releases_of(package: str, *, pre: bool = False) -> list[str]:
     Raises:
         UsageError: If no index can be asked.
     """
-    command = [sys.executable, "-m", "pip", "index", "versions", package, "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "index", "versions", distribution(package), "--disable-pip-version-check"]
     try:
         done = subprocess.run(
             [*command, *(["--pre"] if pre else [])], capture_output=True, text=True, timeout=LIST_S, check=False

@@ -57,7 +57,7 @@ def command(**options: Any) -> int:  # noqa: ANN401 - click's options, typed by 
     Examples:
       crashcart bisect actor_gc --axis verl --first-fixed
       crashcart bisect command --git . --good v1 --bad main --build 'make' -- ./repro.sh
-      crashcart bisect duplicate_id --knobs knobs.toml --out hunt
+      crashcart bisect timeout_retries -p trigger=twice --knobs knobs.toml --out hunt
       crashcart bisect --replay hunt
     """  # noqa: D301 - click reads the \b as the character that it is
     from harness.bisect.session import replay, start

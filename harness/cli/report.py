@@ -26,7 +26,10 @@ ONE_RUN = frozenset({"html", "trace"})
 @click.option(
     "--cell", "cells", multiple=True, metavar="ID", help="html: only these cells, whole however big they are."
 )
-def command(runs: tuple[Path, ...], form: str, cells: tuple[str, ...]) -> int:
+@click.option(
+    "--by", metavar="AXIS[,AXIS]", help="table, md, csv: variants of these axes side by side, with their throughput."
+)
+def command(runs: tuple[Path, ...], form: str, cells: tuple[str, ...], by: str | None) -> int:
     r"""Print stored runs, from their records alone.
 
     table, md, csv, json and junit take several runs; html is one page, and trace is for Perfetto and the like: each of
@@ -38,7 +41,16 @@ def command(runs: tuple[Path, ...], form: str, cells: tuple[str, ...]) -> int:
       crashcart report runs/latest --format md >> issue.md
       crashcart report runs/latest --format html > report.html
       crashcart report runs/latest --format trace > trace.json
+      crashcart report runs/ten --by route --format md
     """
+    if by is not None:
+        from reports.variants import FORMATS, render
+
+        if form not in FORMATS:
+            message = f"--by has no --format {form}"
+            raise UsageError(message, hint=f"one of {', '.join(FORMATS)}")
+        click.echo(render(runs, tuple(by.split(",")), form), nl=False)
+        return 0
     if form in ONE_RUN and len(runs) > 1:
         message = f"--format {form} is of one run"
         raise UsageError(message, hint="give one RUN, or compare two with `crashcart compare A B`")

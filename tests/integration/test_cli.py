@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ import harness
 from harness.cli.main import VERBS
 
 
-def crashcart(*arguments: str, cwd: Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    """Run the command in a folder."""
+def crashcart(
+    *arguments: str, cwd: Path, timeout: float = 60, sites: Sequence[Path] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run the command in a folder; ``sites`` are folders with further distributions."""
     return subprocess.run(
         [sys.executable, "-m", "harness", *arguments],
         cwd=cwd,
@@ -25,7 +28,7 @@ def crashcart(*arguments: str, cwd: Path, timeout: float = 60) -> subprocess.Com
         text=True,
         timeout=timeout,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(harness.__file__).parent.parent)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (Path(harness.__file__).parent.parent, *sites)))},
     )
 
 

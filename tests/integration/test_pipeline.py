@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import ExitCode
+from harness.errors import ExitCode, UsageError
 from harness.outcome import VerdictName
 from harness.record import read_run
 from harness.run import judge_run
@@ -148,6 +148,25 @@ def test_a_release_that_does_not_exist_is_untestable(
     assert row.verdict is VerdictName.UNTESTABLE
     assert "six 9999.1 cannot be installed here" in row.reasons[0]
     assert row.expected is None
+
+
+def test_a_checkout_is_a_version_and_the_row_says_which(
+    toy: ToyRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A branch runs like a release: no expectation, and what it is stands in the row."""
+    monkeypatch.setenv("CRASHCART_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "branch").mkdir()
+    (tmp_path / "branch" / "pyproject.toml").write_text("[project]\nname = 'six'\nversion = '7.1'\n")
+    (tmp_path / "branch" / "six").mkdir()
+    (tmp_path / "branch" / "six" / "__init__.py").touch()
+    (row,) = toy(behaviour="healthy", six=str(tmp_path / "branch")).rows
+    assert (row.verdict, row.expected) == (VerdictName.ABSENT, None)
+    assert row.effective["six"].startswith("7.1+local.")
+
+
+def test_a_checkout_that_is_not_there_is_refused_before_anything_is_run(toy: ToyRun, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file or folder"):
+        toy(behaviour="healthy", six=str(tmp_path / "nowhere"))
 
 
 def test_a_record_cut_in_half_is_judged_as_far_as_it_goes(toy: ToyRun) -> None:

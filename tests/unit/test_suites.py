@@ -18,7 +18,7 @@ from tests.unit.test_plan import MACHINE
 LIMIT_S = 600.0
 GATE_S = 2.0
 """What is spent around an attempt: two looks at the GPUs, a title line, the row."""
-PACKAGES = {**MACHINE.packages, "torch": "2.11.0+cu130", "vllm": "0.26.0"}
+PACKAGES = {**MACHINE.packages, "torch": "2.11.0+cu130", "vllm": "0.26.0", "openai": "2.8.0", "aiohttp": "3.13"}
 ONE = dataclasses.replace(MACHINE, gpus=("NVIDIA H100 80GB HBM3",), cores=16, packages=PACKAGES)
 TWO = dataclasses.replace(MACHINE, gpus=("NVIDIA H200",) * 2, cores=32, packages=PACKAGES)
 SCENARIOS = {scenario.name: scenario for scenario in all_scenarios()}
