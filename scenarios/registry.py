@@ -13,8 +13,9 @@ from scenarios.actor_gc import SCENARIO as ACTOR_GC
 from scenarios.duplicate_id import SCENARIO as DUPLICATE_ID
 from scenarios.nested_spawn import SCENARIO as NESTED_SPAWN
 from scenarios.orphaned_engine import SCENARIO as ORPHANED_ENGINE
+from scenarios.ray_visible_devices import SCENARIO as RAY_VISIBLE_DEVICES
 
-OURS: tuple[Scenario, ...] = (ACTOR_GC, DUPLICATE_ID, NESTED_SPAWN, ORPHANED_ENGINE)
+OURS: tuple[Scenario, ...] = (ACTOR_GC, DUPLICATE_ID, NESTED_SPAWN, ORPHANED_ENGINE, RAY_VISIBLE_DEVICES)
 
 
 def all_scenarios() -> tuple[Scenario, ...]:
