@@ -107,7 +107,7 @@ def oracle(attempt: Attempt) -> Judgement:
     return Judgement(verdict=_verdict(attempt, actors), effective=effective)
 
 
-def _verdict(attempt: Attempt, actors: Sequence[Mark]) -> Verdict:
+def _verdict(attempt: Attempt, actors: Sequence[Mark]) -> Verdict:  # noqa: PLR0911 - one case an outcome
     error = attempt.error_text("failed")
     if "Please use HIP_VISIBLE_DEVICES" in error:
         return Verdict(name=VerdictName.REPRODUCED, signature=ROCR, reasons=(error.splitlines()[0],))

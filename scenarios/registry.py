@@ -13,9 +13,19 @@ from scenarios.actor_gc import SCENARIO as ACTOR_GC
 from scenarios.duplicate_id import SCENARIO as DUPLICATE_ID
 from scenarios.nested_spawn import SCENARIO as NESTED_SPAWN
 from scenarios.orphaned_engine import SCENARIO as ORPHANED_ENGINE
+from scenarios.port_race import SCENARIO as PORT_RACE
+from scenarios.ray_memory_kill import SCENARIO as RAY_MEMORY_KILL
 from scenarios.ray_visible_devices import SCENARIO as RAY_VISIBLE_DEVICES
 
-OURS: tuple[Scenario, ...] = (ACTOR_GC, DUPLICATE_ID, NESTED_SPAWN, ORPHANED_ENGINE, RAY_VISIBLE_DEVICES)
+OURS: tuple[Scenario, ...] = (
+    ACTOR_GC,
+    DUPLICATE_ID,
+    NESTED_SPAWN,
+    ORPHANED_ENGINE,
+    PORT_RACE,
+    RAY_MEMORY_KILL,
+    RAY_VISIBLE_DEVICES,
+)
 
 
 def all_scenarios() -> tuple[Scenario, ...]:
