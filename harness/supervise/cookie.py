@@ -94,14 +94,27 @@ def _by_ledger(directory: Path) -> Iterator[Survivor]:
 
 
 def _by_cookie() -> list[Survivor]:
-    """Return live processes with the cookie of a supervisor that is dead; what may not be read is not seen."""
+    """Return live processes with the cookie of a supervisor that is dead; what may not be read is not seen.
+
+    A process of another pid namespace (a container) is left alone: the pid in its cookie means nothing here, and its
+    supervisor may be alive there. The first version took it for one of the dead, and ended a run in a container.
+    """
     found = []
+    here = _pid_namespace("self")
     for pid in proc.all_pids():
         cookie = proc.read_cookie(pid, COOKIE.encode())
         supervisor = supervisor_of(cookie) if cookie else None
-        if cookie is None or supervisor is None or proc.is_alive(supervisor):
+        if cookie is None or supervisor is None or proc.is_alive(supervisor) or _pid_namespace(str(pid)) != here:
             continue
         stat = proc.read_stat(pid)
         if stat is not None and stat.state not in "ZX":
             found.append(Survivor(key=stat.key, title=proc.read_title(pid) or stat.comm, cookie=cookie))
     return found
+
+
+def _pid_namespace(pid: str) -> str:
+    """Return which pid namespace a process is in; empty where that may not be read."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return ""

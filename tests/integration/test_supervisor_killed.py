@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import harness
+from harness.child import COOKIE
 from harness.probes.proc import read_stat
 from harness.record import iterate_events, read_run
 from harness.supervise.cookie import end_survivor, find_survivors
@@ -71,3 +72,20 @@ def test_doctor_names_them_and_ends_them_only_when_told(tmp_path: Path) -> None:
     stats = [read_stat(survivor["pid"]) for survivor in named]
     assert all(stat is None or stat.state == "Z" for stat in stats)  # whoever inherits a zombie may be slow to reap it
     assert json.loads(crashcart("doctor", "--json", cwd=tmp_path).stdout)["survivors"] == []
+
+
+def test_a_run_in_a_container_is_nobodys_survivor() -> None:
+    """The pid in a cookie of another pid namespace says nothing here: its supervisor may be alive there."""
+    cookie = "0123456789abcdef.2.1"
+    probe = subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True, check=False)
+    if probe.returncode:
+        pytest.skip(f"no pid namespace can be made here: {probe.stderr.decode().strip()}")
+    # The cookie is set inside: unshare itself stays in this namespace.
+    command = ["unshare", "--pid", "--fork", "--kill-child", "env", f"{COOKIE}={cookie}", "sleep", "60"]
+    with subprocess.Popen(command) as container, subprocess.Popen(["sleep", "60"], env={COOKIE: cookie}) as here:
+        try:
+            time.sleep(0.3)
+            assert [one.key.pid for one in find_survivors() if one.cookie == cookie] == [here.pid]
+        finally:
+            here.kill()
+            container.kill()
