@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from harness.probes import connector, linux
+from harness.probes import cgroup, connector, linux
 from harness.probes.stack_tools import find
 from harness.spec import Environment
 
@@ -45,7 +45,8 @@ def capabilities(without: frozenset[str]) -> dict[str, str]:
         "pystack": "yes" if find("pystack") else "pystack is not installed",
         "gdb": "yes" if find("gdb") else "gdb is not installed",
         "ptrace": _ptrace(),
-        "cgroup": _cgroup(),
+        "realtime": linux.probe_realtime() or "yes",
+        "cgroup": cgroup.probe() or "yes",
     }
     return {name: "taken away by --without" if name in without else state for name, state in found.items()}
 
@@ -112,9 +113,3 @@ def _ptrace() -> str:
     except OSError:
         return "yes"
     return {"0": "yes", "1": "ancestors only (Yama scope 1)"}.get(scope, f"refused (Yama scope {scope})")
-
-
-def _cgroup() -> str:
-    if not Path("/sys/fs/cgroup/cgroup.controllers").exists():
-        return "no cgroup v2"
-    return "yes" if os.access("/sys/fs/cgroup/cgroup.procs", os.W_OK) else "cgroup v2 is not writable"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from harness.child import COOKIE
 from harness.events import AttemptStarted, ProcessBorn, ProcessDied, ProcessKey, ProcessRenamed, RunEnded
-from harness.probes import proc
+from harness.probes import cgroup, proc
 from harness.record import iterate_events
 
 
@@ -30,24 +30,29 @@ class Survivor:
 
 
 def new_cookie() -> str:
-    """Return ``<random>.<supervisor's pid>.<supervisor's start time>``."""
+    """Return ``<random>.<supervisor's pid>.<supervisor's start time>.<pid namespace>``."""
     stat = proc.read_stat(os.getpid())
-    return f"{secrets.token_hex(8)}.{os.getpid()}.{stat.start if stat else 0}"
+    return f"{secrets.token_hex(8)}.{os.getpid()}.{stat.start if stat else 0}.{_pid_namespace()}"
 
 
 def supervisor_of(cookie: str) -> ProcessKey | None:
-    """Return the identity of the supervisor that made a cookie."""
-    parts = cookie.split(".")
-    return ProcessKey(int(parts[1]), int(parts[2])) if len(parts) == 3 and all(p.isdigit() for p in parts[1:]) else None  # noqa: PLR2004
+    """Return the identity of the supervisor that made a cookie.
+
+    ``None`` for one of another pid namespace: on a host, the pid that a container's supervisor has says nothing.
+    """
+    _, *numbers = cookie.split(".")
+    if len(numbers) != 3 or not all(number.isdigit() for number in numbers) or int(numbers[2]) != _pid_namespace():  # noqa: PLR2004
+        return None
+    return ProcessKey(int(numbers[0]), int(numbers[1]))
 
 
 def find_survivors(runs: Iterable[Path] = ()) -> list[Survivor]:
-    """Return live processes that a crashcart which is gone has left, by their cookie and by the ledgers of its runs.
+    """Return live processes that a crashcart which is gone has left, by their cookie, their cgroup, and its ledgers.
 
     Args:
         runs: Run directories whose ledgers are read, too; they also know processes that cleared their environment.
     """
-    found = {survivor.key: survivor for survivor in _by_cookie()}
+    found = {survivor.key: survivor for survivor in (*_by_cookie(), *_by_group())}
     for directory in runs:
         found |= {survivor.key: survivor for survivor in _by_ledger(directory)}
     return sorted(found.values(), key=lambda survivor: survivor.key)
@@ -72,6 +77,14 @@ def end_survivor(survivor: Survivor, grace_s: float = 3.0) -> bool:
     return not proc.is_alive(survivor.key)
 
 
+def _pid_namespace() -> int:
+    """Return the number of our pid namespace, 0 where /proc does not tell."""
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
+
+
 def _by_ledger(directory: Path) -> Iterator[Survivor]:
     """Yield the processes of a run that has no end, whose supervisor is gone, and that are alive."""
     alive: dict[ProcessKey, str] = {}
@@ -94,17 +107,12 @@ def _by_ledger(directory: Path) -> Iterator[Survivor]:
 
 
 def _by_cookie() -> list[Survivor]:
-    """Return live processes with the cookie of a supervisor that is dead; what may not be read is not seen.
-
-    A process of another pid namespace (a container) is left alone: the pid in its cookie means nothing here, and its
-    supervisor may be alive there. The first version took it for one of the dead, and ended a run in a container.
-    """
+    """Return live processes with the cookie of a supervisor that is dead; what may not be read is not seen."""
     found = []
-    here = _pid_namespace("self")
     for pid in proc.all_pids():
         cookie = proc.read_cookie(pid, COOKIE.encode())
         supervisor = supervisor_of(cookie) if cookie else None
-        if cookie is None or supervisor is None or proc.is_alive(supervisor) or _pid_namespace(str(pid)) != here:
+        if cookie is None or supervisor is None or proc.is_alive(supervisor):
             continue
         stat = proc.read_stat(pid)
         if stat is not None and stat.state not in "ZX":
@@ -112,9 +120,14 @@ def _by_cookie() -> list[Survivor]:
     return found
 
 
-def _pid_namespace(pid: str) -> str:
-    """Return which pid namespace a process is in; empty where that may not be read."""
-    try:
-        return os.readlink(f"/proc/{pid}/ns/pid")
-    except OSError:
-        return ""
+def _by_group() -> Iterator[Survivor]:
+    """Yield the processes in cgroups of a crashcart that is gone; groups that are empty are removed on the way."""
+    for cookie, folder in cgroup.left_groups():
+        supervisor = supervisor_of(cookie)
+        if supervisor is None or proc.is_alive(supervisor):
+            continue
+        for pid in cgroup.members(folder):
+            stat = proc.read_stat(pid)
+            if stat is not None and stat.state not in "ZX":
+                yield Survivor(key=stat.key, title=proc.read_title(pid) or stat.comm, cookie=cookie)
+        cgroup.remove(folder)
