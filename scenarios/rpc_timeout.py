@@ -25,10 +25,10 @@ from harness.spec import (
     SendSignal,
 )
 from scenarios.needs import missing_vllm
+from scenarios.shm_stall import effective_tp
 
 DEAD: Final = "EngineDeadError: RPC call timed out"
 TARGETS: Final = {"1": "VLLM::Worker", "2": "VLLM::Worker_TP0"}
-WORKERS: Final = "VLLM::Worker"
 STOP_S: Final = 6.0
 TIMEOUTS: Final = {"3": "3", "default": "300"}
 
@@ -69,8 +69,7 @@ def launch(params: Params, environment: Environment) -> Launch:
 
 def oracle(attempt: Attempt) -> Judgement:
     """Reproduced when the caller was told that the engine is dead, and the engine said that a call had timed out."""
-    ready, workers = attempt.mark("engine_ready"), attempt.named(WORKERS)
-    effective = {"tp": str(len(workers))} if workers else {}
+    ready, effective = attempt.mark("engine_ready"), effective_tp(attempt)
     if ready is not None:
         seconds = str(ready.data["execute_model_timeout_s"])
         effective["timeout"] = next((name for name, value in TIMEOUTS.items() if value == seconds), seconds)

@@ -8,6 +8,7 @@ minute it logs "No available shared memory broadcast block found", which names n
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from harness.attempt import Attempt, Judgement
@@ -74,9 +75,17 @@ def launch(params: Params, environment: Environment) -> Launch:
 
 def oracle(attempt: Attempt) -> Judgement:
     """Reproduced when no token came while the worker was stopped, and the caller heard of no error."""
-    workers = attempt.named(WORKERS)
-    effective = {"tp": str(len(workers))} if workers else {}
-    return Judgement(verdict=_verdict(attempt), effective=effective)
+    return Judgement(verdict=_verdict(attempt), effective=effective_tp(attempt))
+
+
+def effective_tp(attempt: Attempt) -> dict[str, str]:
+    """Read the size of the tensor-parallel group off the workers' titles.
+
+    Not off their number: helpers that a worker forks bear its title, too. A group of one has no rank in it.
+    """
+    titles = [title for process in attempt.processes for title in process.names if title.startswith(WORKERS)]
+    ranks = {rank for title in titles for rank in re.findall(r"_TP(\d+)", title)}
+    return {"tp": str(max(1, len(ranks)))} if titles else {}
 
 
 def _verdict(attempt: Attempt) -> Verdict:

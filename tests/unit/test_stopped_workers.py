@@ -12,7 +12,9 @@ from harness.outcome import VerdictName
 from scenarios import rpc_timeout, shm_stall
 from tests.unit.attempts import Said, attempt, error, fault, process
 
-WORKERS = (process(3, "VLLM::Worker_TP0"), process(4, "VLLM::Worker_TP1"))
+WORKERS = (process(3, "VLLM::Worker_TP0"), process(4, "VLLM::Worker_TP1"), process(5, "VLLM::Worker_TP1"))
+"""Two ranks; the last one is a helper that the second one has forked."""
+ALONE = process(3, "VLLM::Worker")
 STOPPED = fault(4, "stop_worker1", detail="VLLM::Worker_TP1 is stopped")
 NOT_STOPPED = fault(4, "stop_worker1", confirmed=False, detail="SIGSTOP: no such process")
 PROOF = Suspicion(suspicion="stopped", reasons=("pid 4 is stopped",), t_ns=0, keys=(ProcessKey(4, 1),), proved=True)
@@ -78,8 +80,9 @@ def test_silence_while_the_worker_is_stopped_is_the_stall(
 def test_a_dead_engine_after_a_timed_out_call_is_the_failure(
     said: tuple[Said, ...], faults: tuple[FaultRecord, ...], verdict: VerdictName, signature: str | None
 ) -> None:
-    found = rpc_timeout.oracle(attempt(rpc_timeout.SCENARIO.complete({}), *said, faults=faults, processes=WORKERS[:1]))
+    found = rpc_timeout.oracle(attempt(rpc_timeout.SCENARIO.complete({}), *said, faults=faults, processes=(ALONE,)))
     assert (found.verdict.name, found.verdict.signature) == (verdict, signature)
+    assert found.effective == {"tp": "1"}
 
 
 @pytest.mark.parametrize(("seconds", "effective"), [(3, "3"), (300, "default"), (7, "7")])
