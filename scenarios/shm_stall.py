@@ -132,8 +132,8 @@ SCENARIO = Scenario(
         Axis(name="tp", values=("2",), doc="tensor_parallel_size"),
     ),
     rows=(
-        _row("laptop"),
-        _row("laptop", stop="short"),
+        _row(),
+        _row(stop="short"),
         _row(stop="none"),
         _row(target="worker0"),
         _row(target="worker0", stop="short"),
