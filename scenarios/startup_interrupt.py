@@ -1,17 +1,17 @@
 """A signal while vLLM's engine starts: not obeyed, or obeyed by the host alone.
 
 The API server turns SIGTERM into a KeyboardInterrupt. During start-up that is raised inside ``zmq_socket_ctx``
-(vllm/utils/network_utils.py), which catches it for its own purposes and drops it: the server goes on to wait for an
-engine whose handshake it has just closed. Ctrl-C in a script with an engine of its own takes the same way. SIGTERM ends
-such a script at once, and nobody tells the engine, which has no eye on its parent (see orphaned_engine); a handler
-that calls ``sys.exit`` cures that.
+(vllm/utils/network_utils.py), which catches it for its own purposes and drops it: the server comes up and serves.
+Ctrl-C in a script with an engine of its own takes the same way; that of a server does not, since asyncio counts it,
+too. SIGTERM ends a script at once, and nobody tells the engine, which has no eye on its parent (see orphaned_engine); a
+handler that calls ``sys.exit`` cures that.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from harness.attempt import Attempt, FaultRecord, Judgement, Process
+from harness.attempt import Attempt, Judgement, Process
 from harness.outcome import Kind, Verdict, VerdictName
 from harness.spec import (
     Axis,
@@ -34,8 +34,10 @@ HOSTS: Final = {
     "server": r".*vllm.*serve|.*vllm\.entrypoints|VLLM::APIServer",
     "script": r".*scenarios\.programs\.offline_script",
 }
-SURVIVED_S: Final = 8.0
-"""A process that lives this long after the signal, in seconds, goes on."""
+SURVIVED_S: Final = 15.0
+"""A host that lives this long after the signal, in seconds, goes on: one that obeys needs 5 to 11 for its farewells."""
+ORPHANED_S: Final = 8.0
+"""An engine that lives this long after its host, in seconds, has been left behind."""
 NOT_OBEYED: Final = "the signal is not obeyed"
 ORPHANED: Final = "orphaned"
 
@@ -44,6 +46,8 @@ def describe(params: Params) -> Description:
     """The signal is the world's. A host that is up, and asked in the way that it listens to, is the control."""
     if params["handler"] == "exit":
         return Description(kind=Kind.PROVOKED, control_of={**params, "handler": "none"})
+    if params["host"] == "server" and params["signal"] == "INT":
+        return Description(kind=Kind.PROVOKED, control_of={**params, "signal": "TERM", "moment": "start"})
     if not _ends_in_order(params):
         return Description(kind=Kind.PROVOKED)
     return Description(kind=Kind.PROVOKED, control_of={**params, "moment": "start"})
@@ -61,6 +65,12 @@ def expect(params: Params, environment: Environment) -> Expectation | None:
         return Expectation(verdict=VerdictName.ABSENT, reason=reason)
     if _ends_in_order(params):
         reason = "once the engine is up, the interrupt arrives in code that ends the engine first"
+        return Expectation(verdict=VerdictName.ABSENT, reason=reason)
+    if params["host"] == "server" and params["signal"] == "INT":
+        reason = (
+            "asyncio's runner counts a SIGINT itself and raises KeyboardInterrupt once the main task has ended. The"
+            " first recorded run showed this against the expectation that it would be dropped like a SIGTERM"
+        )
         return Expectation(verdict=VerdictName.ABSENT, reason=reason)
     if params["host"] == "script" and params["signal"] == "TERM":
         reason = "SIGTERM ends a script without a handler at once; the engine has no parent monitor (vllm#55510)"
@@ -87,27 +97,28 @@ def oracle(attempt: Attempt) -> Judgement:
             verdict=Verdict(name=VerdictName.OTHER_FAILURE, signature="no signal was sent", reasons=(detail,))
         )
     engine = [one for one in attempt.processes if one.was(CORE) or one.was(WORKER)]
-    if _lived(victim, fault) >= SURVIVED_S:
-        aftermath = attempt.mark("aftermath")
-        up = f"; its engine came up: {'yes' if aftermath.data['came_up'] else 'no'}" if aftermath is not None else ""
-        reason = f"{victim.name[:60]} got SIG{attempt.params['signal']} and lived {SURVIVED_S:g} s and more{up}"
+    aftermath = attempt.mark("aftermath")
+    came_up = aftermath is not None and aftermath.data["came_up"] and attempt.params["moment"] == "start"
+    if came_up or _lived(victim, fault.attempted_ns) >= SURVIVED_S:
+        how = "its engine came up" if came_up else f"it lived {SURVIVED_S:g} s and more"
+        reason = f"{victim.name[:60]} got SIG{attempt.params['signal']}, and {how}"
         verdict = Verdict(name=VerdictName.REPRODUCED, signature=NOT_OBEYED, reasons=(reason,))
-    elif survivors := [one for one in engine if _lived(one, fault) >= SURVIVED_S]:
+    elif survivors := [one for one in engine if _lived(one, victim.died_ns or 0) >= ORPHANED_S]:
         who = "+".join(sorted({"EngineCore" if one.was(CORE) else "Worker" for one in survivors}))
-        reasons = tuple(f"{one.name} (pid {one.key.pid}) lived {SURVIVED_S:g} s and more" for one in survivors)
+        reasons = tuple(f"{one.name.strip()} (pid {one.key.pid}) outlived its host" for one in survivors)
         verdict = Verdict(name=VerdictName.REPRODUCED, signature=f"{ORPHANED} {who}", reasons=reasons)
     else:
-        longest = max((_lived(one, fault) for one in [victim, *engine]), default=0.0)
+        longest = max((_lived(one, fault.attempted_ns) for one in [victim, *engine]), default=0.0)
         reason = f"the host and its engine had ended {longest:.1f} s after the signal"
         verdict = Verdict(name=VerdictName.ABSENT, reasons=(reason,))
     return Judgement(verdict=verdict)
 
 
-def _lived(process: Process, fault: FaultRecord) -> float:
-    """Return for how long a process lived after the signal, in seconds; one that we ended lived on."""
+def _lived(process: Process, since_ns: int) -> float:
+    """Return for how long a process lived after a moment, in seconds; one that we ended lived on."""
     if process.died_ns is None or process.ended_by.startswith("stop:"):
         return float("inf")
-    return max(0.0, (process.died_ns - fault.attempted_ns) / 1e9)
+    return max(0.0, (process.died_ns - since_ns) / 1e9)
 
 
 def _row(*suites: str, **params: str) -> Row:

@@ -15,8 +15,10 @@ import psutil
 from harness import child
 from scenarios.programs.vllm_server import start_server, titles
 
-OBSERVE_S: Final = 9.0
-"""How long the aftermath is watched, in seconds, unless everybody is gone before."""
+OBSERVE_S: Final = 16.0
+"""How long the aftermath is watched, in seconds, unless it is decided before: all are gone, or the engine came up."""
+ORPHANED_S: Final = 8.5
+"""How long the engine is watched without its host, in seconds."""
 COME_S: Final = 120.0
 WORKER: Final = "VLLM::Worker"
 DEFAULTS: Final = {"host": "server", "signal": "TERM", "moment": "start"}
@@ -60,6 +62,18 @@ def come_to(moment: str, host: str, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.05)
 
 
+def watch(process: subprocess.Popen[bytes], family: list[psutil.Process], settings: dict[str, str]) -> None:
+    """Return when it is decided what the signal has done, or the time is over."""
+    until = time.monotonic() + OBSERVE_S
+    alone = False
+    while time.monotonic() < until and titles(family):
+        if process.poll() is not None and not alone:  # it is our child: reap it, as its real parent would
+            alone, until = True, time.monotonic() + ORPHANED_S
+        if settings["moment"] == "start" and is_up(settings["host"]):
+            return
+        time.sleep(0.1)
+
+
 def main() -> None:
     """Start, come to the moment, let the signal come, look on."""
     settings = DEFAULTS | child.params()
@@ -70,9 +84,7 @@ def main() -> None:
     found: list[Any] = [*titles(family)]
     child.mark("fault_now", family=found)
     begin = time.monotonic()
-    while time.monotonic() - begin < OBSERVE_S and titles(family):
-        process.poll()  # it is our child: reap it, as its real parent would
-        time.sleep(0.1)
+    watch(process, family, settings)
     left: list[Any] = [*titles(family)]
     seconds = round(time.monotonic() - begin, 2)
     child.mark("aftermath", alive=left, seconds=seconds, code=process.poll(), came_up=is_up(settings["host"]))

@@ -7,9 +7,10 @@ import pytest
 from harness.attempt import FaultRecord, Process
 from harness.outcome import VerdictName
 from scenarios.startup_interrupt import NOT_OBEYED, SCENARIO, oracle
-from tests.unit.attempts import attempt, fault, process
+from tests.unit.attempts import Said, attempt, fault, process
 
-AFTERMATH = ("aftermath", {"alive": [], "seconds": 9.0, "code": None, "came_up": False})
+AFTERMATH: Said = ("aftermath", {"alive": [], "seconds": 9.0, "code": None, "came_up": False})
+CAME_UP: Said = ("aftermath", {"alive": [], "seconds": 9.0, "code": None, "came_up": True})
 SIGNAL = fault(2, "term_server", at_s=10)
 
 
@@ -27,7 +28,8 @@ def tree(host: float | None, core: float | None, worker: float | None, *, ended_
     [
         (tree(11, 12, 12), (SIGNAL,), VerdictName.ABSENT, None),
         (tree(11, 12, 17.5), (SIGNAL,), VerdictName.ABSENT, None),
-        (tree(18.5, 12, 12), (SIGNAL,), VerdictName.REPRODUCED, NOT_OBEYED),
+        (tree(21, 12, 12), (SIGNAL,), VerdictName.ABSENT, None),
+        (tree(25.5, 12, 12), (SIGNAL,), VerdictName.REPRODUCED, NOT_OBEYED),
         (tree(None, None, None), (SIGNAL,), VerdictName.REPRODUCED, NOT_OBEYED),
         (tree(12, 12, 12, ended_by="stop:SIGTERM"), (SIGNAL,), VerdictName.REPRODUCED, NOT_OBEYED),
         (tree(10.1, None, None), (SIGNAL,), VerdictName.REPRODUCED, "orphaned EngineCore+Worker"),
@@ -42,3 +44,10 @@ def test_who_lives_on_decides(
     """What our own stop ladder had to end has lived on."""
     found = oracle(attempt(SCENARIO.complete({}), AFTERMATH, processes=processes, faults=faults)).verdict
     assert (found.name, found.signature) == (verdict, signature)
+
+
+@pytest.mark.parametrize(("moment", "verdict"), [("start", VerdictName.REPRODUCED), ("ready", VerdictName.ABSENT)])
+def test_an_engine_that_comes_up_after_the_signal_tells_at_once(moment: str, verdict: VerdictName) -> None:
+    """It says nothing where the engine was up before."""
+    params = SCENARIO.complete({"moment": moment})
+    assert oracle(attempt(params, CAME_UP, processes=tree(12, 12, 12), faults=(SIGNAL,))).verdict.name is verdict
