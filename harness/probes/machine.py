@@ -43,6 +43,7 @@ def capabilities(without: frozenset[str]) -> dict[str, str]:
         "connector": connector.probe() or "yes",
         "py_spy": "yes" if find("py-spy") else "py-spy is not installed",
         "pystack": "yes" if find("pystack") else "pystack is not installed",
+        "eu_stack": "yes" if find("eu-stack") else "eu-stack is not installed (elfutils); gdb is slower",
         "gdb": "yes" if find("gdb") else "gdb is not installed",
         "ptrace": _ptrace(),
         "realtime": linux.probe_realtime() or "yes",

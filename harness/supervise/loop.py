@@ -80,6 +80,8 @@ class Status:
     phase: str = "start"
     processes: int = 0
     state: str = "running"
+    hang: Suspected | None = None
+    """What was found, as soon as it is."""
 
 
 class Interrupts:
@@ -236,6 +238,7 @@ class _Attempt:
         """Take stacks while the tree hangs; `stop.step` ends it if that was ordered."""
         self.hang_captured = True
         self.status.state = "hung"
+        self.status.hang = self.hang.found
         self.show(self.status)
         if self.command.on_hang is OnHang.CAPTURE and self.capture is None:
             folder = self.command.folder / "stacks"
