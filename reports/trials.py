@@ -6,6 +6,7 @@ lines are appended one by one, so that whoever collects them can be stopped at a
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ def from_row(row: Row, environment: Mapping[str, Any], crashcart: str) -> Trial:
         as_expected=row.as_expected,
         signature=row.signature,
         control_of=row.control_of,
-        reasons=tuple(reason[:300] for reason in row.reasons[:4]),
+        reasons=tuple(_without_folders(reason)[:300] for reason in row.reasons[:4]),
         effective={name: value for name, value in row.effective.items() if value != []},
         deaths=tuple(f"{one['role']} {one['signal']}" for one in row.processes["signal_deaths"]),
         findings=tuple(sorted({str(finding["finding"]) for finding in row.findings})),
@@ -71,6 +72,11 @@ def from_row(row: Row, environment: Mapping[str, Any], crashcart: str) -> Trial:
         machine=f"Linux {environment.get('kernel', '?')}, {environment.get('cores', '?')} cores, Python"
         f" {environment.get('python', '?')}",
     )
+
+
+def _without_folders(text: str) -> str:
+    """Return a text in which files stand without their folders: those are the business of the machine."""
+    return re.sub(r"(?<![\w.:/])(?:/[\w.+-]+)+/(?=[\w.+-])", "", text)
 
 
 def stack_of(packages: Mapping[str, str]) -> dict[str, str]:

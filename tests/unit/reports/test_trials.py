@@ -26,6 +26,7 @@ FAILED = Trial(
 PASSED = msgspec.structs.replace(
     FAILED, cell="toy[a=2]", verdict=VerdictName.ABSENT, expected=VerdictName.ABSENT, control_of="toy[a=1,b=2]"
 )
+SAID = "/home/me/.venv/bin/python -m server (pid 7) lived, see https://example.invalid/a/b"
 UNLUCKY = msgspec.structs.replace(FAILED, verdict=VerdictName.NO_VERDICT, as_expected=False)
 MISSED = msgspec.structs.replace(FAILED, verdict=VerdictName.ABSENT, as_expected=False)
 
@@ -77,7 +78,7 @@ def test_what_is_kept_of_a_row_says_who_died_and_on_what() -> None:
     row = Row(
         run="20261121T000000Z-abcdef", scenario="toy", cell="toy[a=1]", params={"a": "1"},
         effective={"executor": "mp", "patches": []}, kind=Kind.NATIVE, control_of=None, expected=None,
-        verdict=VerdictName.REPRODUCED, as_expected=None, signature="SIGSEGV", reasons=("x" * 999,) * 9, attempts=1,
+        verdict=VerdictName.REPRODUCED, as_expected=None, signature="SIGSEGV", reasons=(SAID, *("x" * 999,) * 9), attempts=1,
         reproduced=1, rate=None, wall_s=1.5, evidence="", gpu={}, throughput=None,
         processes={
             "seen": 5, "status_known": 4, "orphans": [], "left_behind": [],
@@ -94,3 +95,4 @@ def test_what_is_kept_of_a_row_says_who_died_and_on_what() -> None:
     assert (trial.stack, trial.machine) == ({"ray": "2.60.0"}, "Linux 6.18, 2 cores, Python 3.11.7")
     assert stack_of(packages) == trial.stack
     assert sum(map(len, trial.reasons)) <= 1200
+    assert trial.reasons[0] == "python -m server (pid 7) lived, see https://example.invalid/a/b"
