@@ -69,9 +69,14 @@ def from_row(row: Row, environment: Mapping[str, Any], crashcart: str) -> Trial:
         run=row.run,
         crashcart=crashcart,
         stack=stack_of(packages),
-        machine=f"Linux {environment.get('kernel', '?')}, {environment.get('cores', '?')} cores, Python"
-        f" {environment.get('python', '?')}",
+        machine=_machine(environment),
     )
+
+
+def _machine(environment: Mapping[str, Any]) -> str:
+    """Return what of the machine matters to the rates; the build of its kernel does not."""
+    kernel = ".".join(str(environment.get("kernel", "?")).split(".")[:2])
+    return f"Linux {kernel}, {environment.get('cores', '?')} cores, Python {environment.get('python', '?')}"
 
 
 def _without_folders(text: str) -> str:

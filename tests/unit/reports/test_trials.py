@@ -78,8 +78,8 @@ def test_what_is_kept_of_a_row_says_who_died_and_on_what() -> None:
     row = Row(
         run="20261121T000000Z-abcdef", scenario="toy", cell="toy[a=1]", params={"a": "1"},
         effective={"executor": "mp", "patches": []}, kind=Kind.NATIVE, control_of=None, expected=None,
-        verdict=VerdictName.REPRODUCED, as_expected=None, signature="SIGSEGV", reasons=(SAID, *("x" * 999,) * 9), attempts=1,
-        reproduced=1, rate=None, wall_s=1.5, evidence="", gpu={}, throughput=None,
+        verdict=VerdictName.REPRODUCED, as_expected=None, signature="SIGSEGV", attempts=1,
+        reasons=(SAID, *("x" * 999,) * 9), reproduced=1, rate=None, wall_s=1.5, evidence="", gpu={}, throughput=None,
         processes={
             "seen": 5, "status_known": 4, "orphans": [], "left_behind": [],
             "signal_deaths": [{"role": "worker", "signal": "SIGSEGV"}],
@@ -87,7 +87,7 @@ def test_what_is_kept_of_a_row_says_who_died_and_on_what() -> None:
         findings=({"finding": "signal_death"}, {"finding": "orphan"}, {"finding": "orphan"}),
     )  # fmt: skip
     packages = {"ray": "2.60.0", "numpy": "2"}
-    trial = from_row(row, {"packages": packages, "kernel": "6.18", "cores": 2, "python": "3.11.7"}, "0.1.0")
+    trial = from_row(row, {"packages": packages, "kernel": "6.18.44-generic", "cores": 2, "python": "3.11.7"}, "0.1.0")
     assert trial.deaths == ("worker SIGSEGV",)
     assert trial.findings == ("orphan", "signal_death")
     assert trial.status_known == (4, 5)
