@@ -43,7 +43,7 @@ def reference_environment() -> Environment:
 
 def title(scenario: Scenario) -> str:
     """Return the first line of a scenario's page."""
-    return f"# {scenario.name}: {scenario.title[0].lower()}{scenario.title[1:]}"
+    return f"# {scenario.name}: {scenario.title}"
 
 
 def made_part(scenario: Scenario) -> str:

@@ -44,7 +44,7 @@ def test_the_index_lists_every_scenario_and_there_is_no_page_without_one() -> No
 
 def test_a_new_page_has_the_mechanism_of_the_module_and_asks_for_the_rest() -> None:
     page = new_page(SCENARIO)
-    assert page.startswith("# toy: a program that behaves as it is told\n\n## Symptom\n")
+    assert page.startswith("# toy: A program that behaves as it is told\n\n## Symptom\n")
     assert "A scenario around `tests.programs.behave`" in page
     assert empty_sections(page) == ["Symptom", "See it in your own system", "Fix"]
 
@@ -60,7 +60,7 @@ def test_what_a_person_wrote_survives_and_what_is_made_follows_the_scenario(tmp_
     assert renewed(page, changed) != page
     assert len(write(tmp_path, [changed])) == len(SECTIONS) - 2
     after = path.read_text()
-    assert after.startswith("# toy: another title\n")
+    assert after.startswith("# toy: Another title\n")
     assert "It is odd | and <b>." in after
     assert after.count(BEGIN) == 1
     assert after.endswith(made_part(changed))
