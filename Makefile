@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint core stack bisect-demo lock clean
+.PHONY: help run test check lint core stack docs evidence bisect-demo lock clean
 
 PYTHON ?= python3
 SUITE ?= laptop
@@ -113,6 +113,12 @@ stack: core ## the CPU stack (torch, Ray, vLLM), or one line that says why not
 	rm -f $(STAMPS)/stack-*
 	touch $(STACK_STAMP)
 	say "the CPU stack is ready"
+
+docs: core ## renew docs/scenarios from the scenarios; what a person writes there stays
+	@$(BIN)/python -m reports.scenario_docs
+
+evidence: stack ## ten attempts of each cell of the suite, kept in docs/evidence (hours; goes on where it was stopped)
+	@$(BIN)/python benchmarks/evidence.py --suite $(SUITE) $(ARGS)
 
 bisect-demo: stack ## three real bisections: a release of verl, a setting of vLLM, a commit of 200 (about ten minutes)
 	@$(BIN)/python benchmarks/bisect_demo.py $(ARGS)

@@ -16,6 +16,13 @@ from scenarios.graph_capture import SCENARIO as GRAPH_CAPTURE
 from scenarios.nccl_destroy import SCENARIO as NCCL_DESTROY
 from scenarios.nested_spawn import SCENARIO as NESTED_SPAWN
 from scenarios.orphaned_engine import SCENARIO as ORPHANED_ENGINE
+from scenarios.port_race import SCENARIO as PORT_RACE
+from scenarios.ray_memory_kill import SCENARIO as RAY_MEMORY_KILL
+from scenarios.ray_visible_devices import SCENARIO as RAY_VISIBLE_DEVICES
+from scenarios.rpc_timeout import SCENARIO as RPC_TIMEOUT
+from scenarios.shm_leak import SCENARIO as SHM_LEAK
+from scenarios.shm_stall import SCENARIO as SHM_STALL
+from scenarios.startup_interrupt import SCENARIO as STARTUP_INTERRUPT
 from scenarios.timeout_retries import SCENARIO as TIMEOUT_RETRIES
 
 OURS: tuple[Scenario, ...] = (
@@ -27,6 +34,13 @@ OURS: tuple[Scenario, ...] = (
     NESTED_SPAWN,
     ORPHANED_ENGINE,
     TIMEOUT_RETRIES,
+    PORT_RACE,
+    RAY_MEMORY_KILL,
+    RAY_VISIBLE_DEVICES,
+    RPC_TIMEOUT,
+    SHM_LEAK,
+    SHM_STALL,
+    STARTUP_INTERRUPT,
 )
 
 

@@ -17,11 +17,11 @@ OBJECT_STORE_BYTES: Final = 80 * 1024 * 1024
 
 
 @contextmanager
-def local_ray(*, logical_cpus: int) -> Iterator[None]:
+def local_ray(*, logical_cpus: int, logical_gpus: int = 0) -> Iterator[None]:
     """Start a local Ray for the block and shut it down after it, whether it failed or not.
 
-    Never joins a cluster that is already on the machine, whatever ``RAY_ADDRESS`` says. CPUs are logical: there may be
-    more than the machine has.
+    Never joins a cluster that is already on the machine, whatever ``RAY_ADDRESS`` says. CPUs and GPUs are logical:
+    there may be more than the machine has.
     """
     import ray
 
@@ -32,7 +32,7 @@ def local_ray(*, logical_cpus: int) -> Iterator[None]:
         ray.init(
             address="local",
             num_cpus=logical_cpus,
-            num_gpus=0,
+            num_gpus=logical_gpus,
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
             _temp_dir=str(folder),

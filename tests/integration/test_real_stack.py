@@ -10,8 +10,11 @@ import psutil
 import pytest
 
 from harness.outcome import Kind, VerdictName
+from harness.plan import plan
+from harness.probes.machine import read_environment
 from harness.record import read_run
 from harness.supervise.cookie import find_survivors
+from scenarios.registry import all_scenarios
 from tests.integration.test_cli import crashcart
 
 pytestmark = pytest.mark.real_stack
@@ -31,8 +34,8 @@ def listening() -> set[int]:
 def laptop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """Run the suite once for all tests of this module; skip where the stacks cannot be had."""
     folder = tmp_path_factory.mktemp("laptop")
-    said = json.loads(crashcart("doctor", "--json", cwd=folder).stdout)
-    missing = {why for cell, why in said["cells"].items() if why and not cell.startswith(("graph_", "nccl_"))}
+    cells = plan(all_scenarios(), read_environment(), suite="laptop")
+    missing = {cell.untestable for cell in cells if cell.untestable is not None and cell.needed}
     if missing:
         pytest.skip(f"the CPU stack is not complete: {min(missing)}")
     before = (listening(), {path.name for path in SHM.iterdir()})
