@@ -109,6 +109,8 @@ class Attempt:
     leftovers: tuple[Leftover, ...] = ()
     suspicions: tuple[Suspicion, ...] = ()
     stacks: tuple[str, ...] = ()
+    frames: Mapping[ProcessKey, tuple[str, ...]] = field(default_factory=dict)
+    """Where the captured stacks showed each process (see `harness.events.FramesSeen`)."""
     effective: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -119,6 +121,10 @@ class Attempt:
     def named(self, pattern: str) -> Sequence[Process]:
         """Return the processes that ever bore a title matching the pattern from its beginning."""
         return [process for process in self.processes if process.was(pattern)]
+
+    def stuck_in(self, *frames: str) -> Sequence[Process]:
+        """Return the processes whose captured stacks show all of these frames (``function (file)``)."""
+        return [process for process in self.processes if set(frames) <= set(self.frames.get(process.key, ()))]
 
     def error_types(self, mark: str) -> Sequence[str]:
         """Return the exception types of an error mark, outermost first; empty if there is no such mark."""

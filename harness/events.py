@@ -158,6 +158,16 @@ class StacksCaptured(Event, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class FramesSeen(Event, frozen=True, kw_only=True):
+    """The functions in which the captured stacks showed one process, ``function (file)``, each once, main thread first.
+
+    They say where its threads were when the stacks were taken, not that they stayed there.
+    """
+
+    key: ProcessKey
+    frames: tuple[str, ...]
+
+
 class FaultAttempted(Event, frozen=True, kw_only=True):
     """A declared fault is about to be performed; ``by`` says on whom or what."""
 
@@ -234,8 +244,9 @@ class HarnessNote(Event, frozen=True, kw_only=True):
 
 KINDS: Final[tuple[type[Event], ...]] = (
     RunStarted, RunEnded, AttemptStarted, AttemptEnded, AttemptSkipped, ProcessBorn, ProcessRenamed,
-    ProcessReparented, ProcessDied, PhaseMarked, Observed, NonceSaid, Suspected, StacksCaptured, FaultAttempted,
-    FaultConfirmed, FaultFailed, FaultUndone, StopStep, ShmSeen, LeftBehind, GateChecked, EffectiveSeen, HarnessNote,
+    ProcessReparented, ProcessDied, PhaseMarked, Observed, NonceSaid, Suspected, StacksCaptured, FramesSeen,
+    FaultAttempted, FaultConfirmed, FaultFailed, FaultUndone, StopStep, ShmSeen, LeftBehind, GateChecked, EffectiveSeen,
+    HarnessNote,
 )  # fmt: skip
 
 

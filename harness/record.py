@@ -271,6 +271,7 @@ def build_attempt(cell: str, number: int, params: Mapping[str, str], facts: list
             if isinstance(fact, events.Suspected)
         ),
         stacks=tuple(fact.path for fact in facts if isinstance(fact, events.StacksCaptured) and fact.path),
+        frames={fact.key: fact.frames for fact in facts if isinstance(fact, events.FramesSeen)},
         effective={
             key: value for fact in facts if isinstance(fact, events.EffectiveSeen) for key, value in fact.facts.items()
         },

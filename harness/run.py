@@ -305,6 +305,7 @@ class _Session:
             nonce=secrets.token_hex(8),
             deadline_s=launch.deadline_s,
             faults=launch.faults,
+            on_hang=launch.on_hang,
             without=self.request.without,
         )
         try:

@@ -8,7 +8,6 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
 
@@ -17,6 +16,7 @@ from harness.events import (
     AttemptEnded,
     AttemptStarted,
     Event,
+    FramesSeen,
     HarnessNote,
     LeftBehind,
     PhaseMarked,
@@ -27,7 +27,7 @@ from harness.events import (
 from harness.probes.connector import Connector, ConnectorUnavailableError
 from harness.probes.linux import become_subreaper
 from harness.record import Sink
-from harness.spec import Fault
+from harness.spec import Fault, OnHang
 from harness.supervise.capture import CaptureJob
 from harness.supervise.channel import PhaseChannel
 from harness.supervise.cookie import new_cookie
@@ -41,13 +41,6 @@ from harness.supervise.stop import Action, Course, Situation, State, step
 
 SLOW_TICK_S: Final = 0.25
 """How often the costlier looks (titles, /dev/shm, progress display) are taken, in seconds."""
-
-
-class OnHang(StrEnum):
-    """What is done about a hang that is proved or declared: stacks only, or stacks and then the end."""
-
-    CAPTURE = "capture"
-    KILL = "kill"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +230,8 @@ class _Attempt:
             merged = merge_captures(capture.captures, names, self.command.folder)
             if merged is not None:
                 write_merged(merged, self.command.folder / "stacks")
+                for key, frames in merged.frames.items():
+                    self.sink(FramesSeen(key=key, frames=frames))
         except (OSError, ValueError) as error:
             self.sink(HarnessNote(note=f"the stacks were not merged: {error}"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ from harness.stacks.suspect import Findings, suspects
 from harness.stacks.svg import svg
 
 TEXT: Final = "merged.txt"
+MOST_FRAMES: Final = 300
+"""So many functions of one process are recorded; a thread of vLLM has about thirty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +30,8 @@ class MergedStacks:
     document: Mapping[str, Any]
     picture: str
     findings: Findings
+    frames: Mapping[ProcessKey, tuple[str, ...]]
+    """Of each process the functions that its threads were in, as `harness.events.FramesSeen` has them."""
 
 
 def merge_captures(
@@ -62,6 +67,7 @@ def merge_captures(
         document=as_json(merged, findings),
         picture=svg(merged, findings),
         findings=findings,
+        frames=_frames(stacks),
     )
 
 
@@ -70,6 +76,16 @@ def write_merged(merged: MergedStacks, folder: Path) -> None:
     (folder / TEXT).write_text(merged.text)
     (folder / "merged.json").write_text(json.dumps(merged.document))
     (folder / "merged.svg").write_text(merged.picture)
+
+
+def _frames(stacks: Sequence[ThreadStack]) -> dict[ProcessKey, tuple[str, ...]]:
+    """Return the distinct functions of each process, innermost first; the main thread is the one with the pid."""
+    seen: dict[ProcessKey, dict[str, None]] = {}
+    for stack in sorted(stacks, key=lambda stack: stack.thread_id != stack.process.key.pid):
+        names = seen.setdefault(stack.process.key, {})
+        for frame in reversed(stack.frames):
+            names[f"{frame.name} ({frame.file})" if frame.file else frame.name] = None
+    return {key: tuple(islice(names, MOST_FRAMES)) for key, names in seen.items()}
 
 
 def _from_proc(path: Path, process: Process) -> list[ThreadStack]:
