@@ -10,11 +10,12 @@ from importlib.metadata import entry_points
 from harness.errors import UsageError
 from harness.spec import Scenario
 from scenarios.actor_gc import SCENARIO as ACTOR_GC
+from scenarios.dp_ep_deadlock import SCENARIO as DP_EP_DEADLOCK
 from scenarios.duplicate_id import SCENARIO as DUPLICATE_ID
 from scenarios.nested_spawn import SCENARIO as NESTED_SPAWN
 from scenarios.orphaned_engine import SCENARIO as ORPHANED_ENGINE
 
-OURS: tuple[Scenario, ...] = (ACTOR_GC, DUPLICATE_ID, NESTED_SPAWN, ORPHANED_ENGINE)
+OURS: tuple[Scenario, ...] = (ACTOR_GC, DP_EP_DEADLOCK, DUPLICATE_ID, NESTED_SPAWN, ORPHANED_ENGINE)
 
 
 def all_scenarios() -> tuple[Scenario, ...]:
