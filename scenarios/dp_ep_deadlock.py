@@ -157,7 +157,7 @@ def _row(*suites: str, **params: str) -> Row:
 
 
 def _gpu_rows(device: str, suite: str) -> tuple[Row, ...]:
-    cells = (
+    cells: tuple[dict[str, str], ...] = (
         {},
         {"step_ranks": "both"},
         {"step_ranks": "both", "ep": "off"},

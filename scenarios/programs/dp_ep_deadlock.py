@@ -2,8 +2,8 @@
 
 ``offline``: two engines that know of each other by ``VLLM_DP_*`` alone, one in a process each, as trainers start them.
 ``coordinator``: one vLLM server with ``--data-parallel-size 2``. ``ray``: two Ray actors with an engine of their own
-each, which know nothing of each other (NeMo-RL#1495). Everything is real; the two ranks of ``offline`` are forked from a
-program that has imported vLLM, since importing it is what takes the time on a small machine.
+each, which know nothing of each other (NeMo-RL#1495). Everything is real; the two ranks of ``offline`` are forked from
+a program that has imported vLLM, since importing it is what takes the time on a small machine.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def rank_main(rank: int, port: int, settings: Mapping[str, str], pipe: Connectio
     try:
         engine = Engine(settings)
         child.mark("rank_ready", rank=rank, **engine.sizes())
-        pipe.send(True)
+        pipe.send("ready")
         while prompts := pipe.recv():
             with child.phase("step", rank=rank):
                 pipe.send(engine.generate(prompts))
@@ -177,10 +177,11 @@ def run_offline(settings: Mapping[str, str]) -> None:
         observe_answers(lambda: _ask(asked))
     child.mark("engines_said", words=list(said()))
     with child.phase("stop"):
-        for rank, pipe in zip(ranks, pipes, strict=True):
-            if rank.is_alive():
+        for pipe, process in zip(pipes, ranks, strict=True):
+            if process.is_alive():
                 pipe.send(0)
-            rank.join(20)
+        for process in ranks:
+            process.join(20)
 
 
 def _ask(pipes: Sequence[Connection]) -> list[int | None]:
