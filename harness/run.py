@@ -293,6 +293,7 @@ class _Session:
         env = {
             "PYTHONPATH": path_with(paths, os.pathsep.join([_project(), os.environ.get("PYTHONPATH", "")]).rstrip(":")),
             "CRASHCART_CACHE": str(cache_folder()),
+            "RAY_DEDUP_LOGS": "0",  # every line of every worker is evidence
             "TMPDIR": str(scratch),
             **launch.env,
             PARAMS: msgspec.json.encode(cell.params).decode(),
