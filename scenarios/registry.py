@@ -14,8 +14,9 @@ from scenarios.dp_ep_deadlock import SCENARIO as DP_EP_DEADLOCK
 from scenarios.duplicate_id import SCENARIO as DUPLICATE_ID
 from scenarios.nested_spawn import SCENARIO as NESTED_SPAWN
 from scenarios.orphaned_engine import SCENARIO as ORPHANED_ENGINE
+from scenarios.rollout import SCENARIO as ROLLOUT
 
-OURS: tuple[Scenario, ...] = (ACTOR_GC, DP_EP_DEADLOCK, DUPLICATE_ID, NESTED_SPAWN, ORPHANED_ENGINE)
+OURS: tuple[Scenario, ...] = (ACTOR_GC, DP_EP_DEADLOCK, DUPLICATE_ID, NESTED_SPAWN, ORPHANED_ENGINE, ROLLOUT)
 
 
 def all_scenarios() -> tuple[Scenario, ...]:

@@ -40,13 +40,14 @@ class RolloutServer:
         config = AsyncEngineArgs(**arguments).create_engine_config()
         config.instance_id = self.worker
         self.engine = AsyncLLM.from_vllm_config(config)
-        said = ["--model", arguments["model"], "--served-model-name", MODEL]
+        said = ["--model", arguments["model"], "--served-model-name", MODEL, "--enable-prompt-tokens-details"]
         namespace = make_arg_parser(FlexibleArgumentParser()).parse_args(said)
         tasks = await self.engine.get_supported_tasks()
         app = build_app(namespace, tasks, self.engine.model_config)
         await init_app_state(self.engine, app.state, namespace, tasks)
         listener = socket.create_server(("127.0.0.1", 0))
         self._http = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        app.state.server = self._http  # vLLM's handler of a dead engine ends it
         self._serving = asyncio.create_task(self._http._serve([listener]))  # noqa: SLF001 - without signal handlers
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
