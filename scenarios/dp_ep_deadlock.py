@@ -31,16 +31,14 @@ GPUS = 2
 
 def describe(params: Params) -> Description:
     """Stepping one rank of two is the caller's doing; with both, with a coordinator, or without DP that passes."""
-    lonely = _lonely(params)
     passing = params["step_ranks"] == "both" or params["dp_mode"] != "offline"
-    whole = params["device"] != "cpu" or params["supply"] == "all" or params["dp_mode"] == "ray"
-    if params["api"] == "LLM" and passing and whole:
-        return Description(kind=Kind.PROVOKED, control_of=lonely)
+    whole = params["device"] != "cpu" or params["supply"] == "all"
+    given_up = params["dp_mode"] == "ray" and params["ep"] == "on"
+    if params["api"] != "AsyncLLM" and passing and not given_up and (whole or params["dp_mode"] == "ray"):
+        same = params["dp_mode"] == "offline" and params["api"] == "LLM"
+        lonely = {"dp_mode": "offline", "step_ranks": "only_0", "ep": "on"} | ({} if same else {"supply": "nothing"})
+        return Description(kind=Kind.PROVOKED, control_of={**params, **lonely})
     return Description(kind=Kind.PROVOKED if params["step_ranks"] == "only_0" else Kind.NATIVE)
-
-
-def _lonely(params: Params) -> dict[str, str]:
-    return {**params, "dp_mode": "offline", "step_ranks": "only_0", "supply": "nothing", "ep": "on"}
 
 
 def expect(params: Params, environment: Environment) -> Expectation | None:  # noqa: PLR0911 - one return a mechanism
@@ -49,7 +47,8 @@ def expect(params: Params, environment: Environment) -> Expectation | None:  # n
     absent, other = VerdictName.ABSENT, VerdictName.OTHER_FAILURE
     if params["dp_mode"] == "ray":
         if params["ep"] == "on":
-            return None  # cannot be judged: expert parallelism is asked for and not in effect (see the oracle)
+            reason = "EP is as large as DP times TP of one engine, which is 1: asked for, and not in effect"
+            return Expectation(verdict=VerdictName.UNTESTABLE, reason=reason)
         return Expectation(verdict=absent, reason="independent engines have no collective in common (NeMo-RL#1495)")
     if params["dp_mode"] == "offline" and params["api"] == "AsyncLLM":
         reason = "DPAsyncMPClient asserts an address for statistics, which only a coordinator gives (vLLM 0.11 to 0.32)"
@@ -205,6 +204,7 @@ SCENARIO = Scenario(
         _row(dp_mode="ray", step_ranks="both", ep="off"),
         _row(api="AsyncLLM"),
         _row(api="AsyncLLM_patched"),
+        _row(api="AsyncLLM_patched", step_ranks="both", supply="all"),
         *_gpu_rows("cuda", "gpu2"),
         *_gpu_rows("rocm", "rocm"),
     ),

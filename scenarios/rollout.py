@@ -42,7 +42,7 @@ BREAKING = frozenset({"too_long", "server_killed"})
 """Faults that make requests fail; what is judged is whether the failure is told."""
 
 
-def describe(params: Params) -> Description:
+def describe(params: Params) -> Description:  # noqa: PLR0911 - one return a mechanism
     """The control of a weak handle is a strong one, of a dropped error a delivered one, of random routing a sticky."""
     if params["handles"] == "weak":
         return Description(kind=Kind.NATIVE)
@@ -55,10 +55,14 @@ def describe(params: Params) -> Description:
         return Description(kind=Kind.NATIVE)
     if params["servers"] != "1":
         return Description(kind=Kind.NATIVE, control_of={**params, "routing": "random"})
-    return Description(kind=Kind.NATIVE, control_of={**params, "handles": "weak", "mode": "async"})
+    if params["dtype"] != "float32":
+        return Description(kind=Kind.NATIVE)
+    if params["mode"] == "sync" or params["turns"] != "3":
+        return Description(kind=Kind.NATIVE, control_of={**params, "dtype": "bfloat16"})
+    return Description(kind=Kind.NATIVE, control_of={"handles": "weak", "device": params["device"]})
 
 
-def expect(params: Params, environment: Environment) -> Expectation | None:
+def expect(params: Params, environment: Environment) -> Expectation | None:  # noqa: PLR0911 - one return a mechanism
     """Written before the first run of the scenario, by the mechanisms that the reasons name."""
     del environment
     reproduced, absent = VerdictName.REPRODUCED, VerdictName.ABSENT
@@ -77,7 +81,11 @@ def expect(params: Params, environment: Environment) -> Expectation | None:
         reason = "half of the later turns reach a server that has nothing of the conversation in its prefix cache"
         return Expectation(verdict=reproduced, reason=reason, signature=SIGNATURES["missed"])
     if params["dtype"] != "float32":
-        return None  # whether batches change an answer is a matter of roundings: the row tells the share that agrees
+        reason = (
+            "the sums of a batch are rounded otherwise than those of one request, and in bfloat16, with its 8 bits, the"
+            " two largest logits are often so close that the choice changes; one changed token changes all after it"
+        )
+        return Expectation(verdict=reproduced, reason=reason, signature=SIGNATURES["differ"])
     return Expectation(verdict=absent, reason="strong handles, errors delivered, each conversation with its server")
 
 
@@ -112,15 +120,9 @@ def oracle(attempt: Attempt) -> Judgement:
 
 
 def _verdict(attempt: Attempt) -> Verdict:  # noqa: PLR0911 - one return a mechanism, the first cause first
-    done, call, start = attempt.mark("rolled_out"), attempt.error_text("call_failed"), attempt.mark("start_failed")
-    if start is not None:
-        lookup = attempt.error_text("lookup_failed")
-        if UNKNOWN_NAME in lookup:
-            reasons = (f"no engine came up: {_first(attempt, 'start_failed')}", _first(attempt, "lookup_failed"))
-            return _reproduced("name", *reasons)
-        return _other("start failed", _first(attempt, "start_failed"))
+    done, call = attempt.mark("rolled_out"), attempt.error_text("call_failed")
     if done is None:
-        return _other("no rollout", "the conversations never came to an end")
+        return _not_started(attempt)
     counted = f"{done.data['finished']} of {done.data['conversations']} conversations finished"
     told = [str(text) for text in done.data["told"]]
     if DIED in call:
@@ -133,13 +135,24 @@ def _verdict(attempt: Attempt) -> Verdict:  # noqa: PLR0911 - one return a mecha
     if told or attempt.params["fault"] in BREAKING:
         return _other("requests failed" if told else "the fault had no effect", f"{counted}; {told[:1]}")
     agreed, missed = attempt.mark("agreement"), int(done.data["missed"])
-    if agreed is None or agreed.data["share"] < 1:
-        share = agreed.data["share"] if agreed is not None else "an unknown share"
-        return _reproduced("differ", f"{share} of the conversations have the same answers alone and together")
+    if agreed is None:
+        return _other("no comparison", "the conversations were not asked again alone")
+    if agreed.data["share"] < 1:
+        share = f"{agreed.data['share']:.0%} of the conversations have the same answers alone and together"
+        return _reproduced("differ", share)
     if missed:
         return _reproduced("missed", f"{missed} later turns reached a server without their prefix; {_cache(done)}")
     reason = f"{counted}, with the same answers alone and together; {_cache(done)}"
     return Verdict(name=VerdictName.ABSENT, reasons=(reason,))
+
+
+def _not_started(attempt: Attempt) -> Verdict:
+    if attempt.mark("start_failed") is None:
+        return _other("no rollout", "the conversations never came to an end")
+    why = _first(attempt, "start_failed")
+    if UNKNOWN_NAME in attempt.error_text("lookup_failed"):
+        return _reproduced("name", f"no engine came up: {why}", _first(attempt, "lookup_failed"))
+    return _other("start failed", why)
 
 
 def _reproduced(what: str, *reasons: str) -> Verdict:
@@ -231,12 +244,12 @@ SCENARIO = Scenario(
         _row(servers="2", fault="server_killed"),
         _row(servers="2", fault="server_killed", errors="dropped"),
         _row(turns="6"),
-        _row(dtype="bfloat16"),
+        _row(turns="6", dtype="bfloat16"),
         _row(dtype="bfloat16", mode="sync"),
         *(
             _row(suite, device=device, **cell)
             for device, suite in (("cuda", "gpu1"), ("rocm", "rocm"))
-            for cell in ({}, {"handles": "weak"}, {"mode": "sync"}, {"dtype": "bfloat16"})
+            for cell in ({}, {"handles": "weak"}, {"mode": "sync"}, {"mode": "sync", "dtype": "bfloat16"})
         ),
         *(
             _row(suite, device=device, servers="2", routing=routing)
