@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.events import ProcessKey
+from harness.events import GpuSampled, ProcessKey
 from harness.outcome import ExitStatus, Verdict
 
 
@@ -89,6 +89,16 @@ class Suspicion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a thread stood when its stack was taken; calls innermost first, as ``function (file:line)``."""
+
+    key: ProcessKey
+    thread: str
+    frames: tuple[str, ...]
+    t_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """All that was recorded of one attempt."""
 
@@ -109,8 +119,8 @@ class Attempt:
     leftovers: tuple[Leftover, ...] = ()
     suspicions: tuple[Suspicion, ...] = ()
     stacks: tuple[str, ...] = ()
-    frames: Mapping[ProcessKey, tuple[str, ...]] = field(default_factory=dict)
-    """Where the captured stacks showed each process (see `harness.events.FramesSeen`)."""
+    standing: tuple[Standing, ...] = ()
+    gpu_samples: tuple[GpuSampled, ...] = ()
     effective: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -122,9 +132,10 @@ class Attempt:
         """Return the processes that ever bore a title matching the pattern from its beginning."""
         return [process for process in self.processes if process.was(pattern)]
 
-    def stuck_in(self, *frames: str) -> Sequence[Process]:
-        """Return the processes whose captured stacks show all of these frames (``function (file)``)."""
-        return [process for process in self.processes if set(frames) <= set(self.frames.get(process.key, ()))]
+    def stuck_in(self, pattern: str) -> Sequence[Process]:
+        """Return the processes of which a thread stood in a call that matches the pattern from its beginning."""
+        keys = {one.key for one in self.standing for frame in one.frames if re.match(pattern, frame)}
+        return [process for process in self.processes if process.key in keys]
 
     def error_types(self, mark: str) -> Sequence[str]:
         """Return the exception types of an error mark, outermost first; empty if there is no such mark."""

@@ -20,6 +20,7 @@ from scenarios.needs import missing, missing_vllm
 
 FRAME = "_run_ar (dp_utils.py)"
 """Where a rank waits for the others: under ``coordinate_batch_across_dp``."""
+STANDING = r"_run_ar \(dp_utils\.py"
 SIGNATURE = f"hang in {FRAME}"
 HANGS = frozenset({"deadlock", "waiting_for_peer", "livelock"})
 GATHER = "all_gatherv and reduce_scatterv of the CPU communicator over gloo"
@@ -98,7 +99,7 @@ def oracle(attempt: Attempt) -> Judgement:
 
 def _verdict(attempt: Attempt) -> Verdict:
     hangs = [doubt for doubt in attempt.suspicions if doubt.suspicion in HANGS]
-    waiting, answered = attempt.stuck_in(FRAME), attempt.mark("answered")
+    waiting, answered = attempt.stuck_in(STANDING), attempt.mark("answered")
     if hangs and waiting and answered is None and attempt.mark("stepping"):
         who = ", ".join(f"{process.name} (pid {process.key.pid})" for process in waiting)
         reasons = (f"{who} waits in {FRAME}", *hangs[0].reasons)

@@ -74,7 +74,7 @@ def test_a_hung_attempt_ends_when_its_stacks_are_taken(toy: ToyRun) -> None:
     attempt = read_run(result.directory).attempts[result.rows[0].cell][0]
     assert attempt.end == "hang"
     assert attempt.wall_s < 30
-    (stuck,) = attempt.stuck_in("hung (behave.py)")
+    (stuck,) = attempt.stuck_in(r"hung \(behave\.py")
     assert stuck.names[0].endswith("tests.programs.behave")
     assert [(doubt.suspicion, doubt.proved) for doubt in attempt.suspicions] == [("deadlock", True)]
     assert result.rows[0].signature == "no nonce:hang"

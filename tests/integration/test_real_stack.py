@@ -85,7 +85,7 @@ def test_a_deadlock_ends_with_its_detection_and_names_the_frame(laptop: tuple[Pa
     attempt = read_run(directory).attempts[row["cell"]][0]
     assert attempt.end == "hang"
     assert row["effective"]["ep_size"] == "2"
-    assert any(process.name.startswith("VLLM::Worker") for process in attempt.stuck_in("_run_ar (dp_utils.py)"))
+    assert any(process.name.startswith("VLLM::Worker") for process in attempt.stuck_in(r"_run_ar \(dp_utils\.py"))
 
 
 def test_an_injected_sigsegv_is_told_by_the_kernel(laptop: tuple[Path, list[dict[str, Any]]]) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from harness.attempt import Attempt, Mark, Process, Suspicion
+from harness.attempt import Attempt, Mark, Process, Standing, Suspicion
 from harness.events import ProcessKey
 from harness.outcome import ExitStatus, StatusSource, VerdictName
-from scenarios.dp_ep_deadlock import FRAME, PATCHES, SCENARIO, SIGNATURE, oracle
+from scenarios.dp_ep_deadlock import PATCHES, SCENARIO, SIGNATURE, oracle
 from scenarios.programs.dp_ep_deadlock import DEFAULTS, EXTENSIONS
 
 WORKER = ProcessKey(pid=50, start=1)
@@ -26,11 +26,13 @@ def attempt(marks: dict[str, dict[str, Any]], *, hang: bool = False, frames: tup
     )
     return Attempt(
         cell="c", attempt=1, params=SCENARIO.complete(params), started_ns=0, end="hang" if hang else "exited",
-        nonce=not hang, processes=(worker,), suspicions=(HANG,) if hang else (), frames={WORKER: frames},
+        nonce=not hang, processes=(worker,), suspicions=(HANG,) if hang else (),
+        standing=(Standing(key=WORKER, thread="main", frames=frames, t_ns=4),),
         marks=tuple(Mark(name=name, pid=1, t_ns=0, data=data) for name, data in marks.items()),
     )  # fmt: skip
 
 
+STOOD = ("all_reduce (distributed_c10d.py:3107)", "_run_ar (dp_utils.py:77)")
 SAID = {"engines_said": {"words": ["NotImplementedError"]}}
 RANK_FAILED = {"rank_failed": {"error": [{"type": "builtins.AssertionError", "text": ""}]}}
 FAILED = {"stepping": {}, "answered": {**ANSWERED, "tokens": [0, 0], "failed": 2}}
@@ -39,12 +41,12 @@ FAILED = {"stepping": {}, "answered": {**ANSWERED, "tokens": [0, 0], "failed": 2
 @pytest.mark.parametrize(
     ("seen", "verdict", "signature"),
     [
-        (attempt({"stepping": {}}, hang=True, frames=(FRAME,)), VerdictName.REPRODUCED, SIGNATURE),
+        (attempt({"stepping": {}}, hang=True, frames=STOOD), VerdictName.REPRODUCED, SIGNATURE),
         (attempt({"stepping": {}}, hang=True, frames=("poll",)), VerdictName.OTHER_FAILURE, "hang: waiting_for_peer"),
-        (attempt({}, hang=True, frames=(FRAME,)), VerdictName.OTHER_FAILURE, "hang: waiting_for_peer"),
-        (attempt({"stepping": {}}, frames=(FRAME,)), VerdictName.OTHER_FAILURE, "no rank stepped"),
+        (attempt({}, hang=True, frames=STOOD), VerdictName.OTHER_FAILURE, "hang: waiting_for_peer"),
+        (attempt({"stepping": {}}, frames=STOOD), VerdictName.OTHER_FAILURE, "no rank stepped"),
         (attempt({"stepping": {}, "answered": ANSWERED}), VerdictName.ABSENT, None),
-        (attempt({"stepping": {}, "answered": ANSWERED}, hang=True, frames=(FRAME,)), VerdictName.ABSENT, None),
+        (attempt({"stepping": {}, "answered": ANSWERED}, hang=True, frames=STOOD), VerdictName.ABSENT, None),
         (attempt({"answered": {**ANSWERED, "tokens": [128, 0]}}), VerdictName.OTHER_FAILURE, "no rank stepped"),
         (attempt(FAILED | SAID | RANK_FAILED), VerdictName.OTHER_FAILURE, "NotImplementedError"),
         (attempt(FAILED | RANK_FAILED), VerdictName.OTHER_FAILURE, "AssertionError"),
