@@ -16,7 +16,7 @@ from harness.attempt import Attempt, Judgement
 from harness.judge import CRASHES
 from harness.outcome import Kind, Verdict, VerdictName
 from harness.spec import Axis, Description, Environment, Expectation, Launch, OnHang, Params, Reference, Row, Scenario
-from scenarios.needs import missing, missing_vllm
+from scenarios.needs import missing, missing_gpus, missing_vllm, other_vendor
 
 FRAME = "_run_ar (dp_utils.py)"
 """Where a rank waits for the others: under ``coordinate_batch_across_dp``."""
@@ -74,17 +74,18 @@ def expect(params: Params, environment: Environment) -> Expectation | None:  # n
 def requires(params: Params, environment: Environment) -> str | None:
     """VLLM for the device of the cell, two of it if it is a GPU, and Ray where Ray starts the ranks."""
     if params["device"] != "cpu":
-        if (params["device"] == "rocm") != (environment.rocm is not None) or len(environment.gpus) < GPUS:
-            return f"needs {GPUS} {'AMD' if params['device'] == 'rocm' else 'NVIDIA'} GPUs"
+        if obstacle := missing_gpus(environment, GPUS) or other_vendor(environment, params["device"]):
+            return obstacle
     elif environment.gpus:
         return "vLLM would use the GPUs of this machine; device=cuda or rocm is the cell for it"
     return missing_vllm(environment) or (missing(environment, "ray") if params["dp_mode"] == "ray" else None)
 
 
 def launch(params: Params, environment: Environment) -> Launch:
-    """Run the program; a hang ends it as soon as its stacks are taken."""
-    del params, environment
-    return Launch(module="scenarios.programs.dp_ep_deadlock", expected_s=45, deadline_s=240, on_hang=OnHang.KILL)
+    """Run the program; a hang of offline ranks ends it as soon as its stacks are taken."""
+    del environment
+    on_hang = OnHang.KILL if params["dp_mode"] == "offline" else OnHang.CAPTURE
+    return Launch(module="scenarios.programs.dp_ep_deadlock", expected_s=45, deadline_s=240, on_hang=on_hang)
 
 
 def oracle(attempt: Attempt) -> Judgement:
@@ -206,7 +207,7 @@ SCENARIO = Scenario(
         _row(api="AsyncLLM"),
         _row(api="AsyncLLM_patched"),
         _row(api="AsyncLLM_patched", step_ranks="both", supply="all"),
-        *_gpu_rows("cuda", "gpu2"),
+        *_gpu_rows("cuda", "gpu-full"),
         *_gpu_rows("rocm", "rocm"),
     ),
     describe=describe,

@@ -19,14 +19,13 @@ from harness.spec import (
     Expectation,
     Fault,
     Launch,
-    OnHang,
     Params,
     Reference,
     Row,
     Scenario,
     SendSignal,
 )
-from scenarios.needs import missing, missing_vllm
+from scenarios.needs import missing, missing_gpus, missing_vllm, other_vendor
 
 DIED = "all references to the actor were removed"
 UNKNOWN_NAME = "Failed to look up actor with name"
@@ -90,14 +89,14 @@ def expect(params: Params, environment: Environment) -> Expectation | None:  # n
 
 
 def requires(params: Params, environment: Environment) -> str | None:
-    """Ray, an OpenAI client and vLLM for the device of the cell."""
+    """Ray, and vLLM for the device of the cell, which brings the OpenAI client along."""
     if params["device"] != "cpu":
-        wanted = int(params["servers"])
-        if (params["device"] == "rocm") != (environment.rocm is not None) or len(environment.gpus) < wanted:
-            return f"needs {wanted} {'AMD' if params['device'] == 'rocm' else 'NVIDIA'} GPU{'s' * (wanted > 1)}"
+        obstacle = missing_gpus(environment, int(params["servers"])) or other_vendor(environment, params["device"])
+        if obstacle:
+            return obstacle
     elif environment.gpus:
         return "vLLM would use the GPUs of this machine; device=cuda or rocm is the cell for it"
-    return missing_vllm(environment) or missing(environment, "ray", "openai")
+    return missing_vllm(environment) or missing(environment, "ray")
 
 
 def launch(params: Params, environment: Environment) -> Launch:
@@ -110,7 +109,6 @@ def launch(params: Params, environment: Environment) -> Launch:
         faults=(fault,) if params["fault"] == "server_killed" else (),
         expected_s=45,
         deadline_s=240,
-        on_hang=OnHang.KILL,
     )
 
 
@@ -248,12 +246,12 @@ SCENARIO = Scenario(
         _row(dtype="bfloat16", mode="sync"),
         *(
             _row(suite, device=device, **cell)
-            for device, suite in (("cuda", "gpu1"), ("rocm", "rocm"))
+            for device, suite in (("cuda", "gpu-full"), ("rocm", "rocm"))
             for cell in ({}, {"handles": "weak"}, {"mode": "sync"}, {"mode": "sync", "dtype": "bfloat16"})
         ),
         *(
             _row(suite, device=device, servers="2", routing=routing)
-            for device, suite in (("cuda", "gpu2"), ("rocm", "rocm"))
+            for device, suite in (("cuda", "gpu-full"), ("rocm", "rocm"))
             for routing in ("sticky", "random")
         ),
     ),

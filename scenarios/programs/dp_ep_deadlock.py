@@ -170,8 +170,7 @@ def run_offline(settings: Mapping[str, str]) -> None:
         ranks[-1].start()
         theirs.close()
         pipes.append(ours)
-    with child.phase("engine_start"):
-        ready = [pipe.recv() for pipe in pipes]
+    ready = [pipe.recv() for pipe in pipes]  # no declared phase: a start may stand still on a machine that is busy
     asked = pipes if settings["step_ranks"] == "both" else pipes[:1]
     if all(ready):
         observe_answers(lambda: _ask(asked))
