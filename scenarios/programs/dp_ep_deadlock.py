@@ -183,6 +183,9 @@ def run_offline(settings: Mapping[str, str]) -> None:
     until = time.monotonic() + STOP_S
     for process in ranks:
         process.join(max(0.0, until - time.monotonic()))
+        if process.is_alive():
+            child.mark("rank_killed", rank=process.name)
+            process.kill()
 
 
 def _ask(pipes: Sequence[Connection]) -> list[int | None]:
