@@ -134,6 +134,11 @@ class Attempt:
         """Return the processes that ever bore a title matching the pattern from its beginning."""
         return [process for process in self.processes if process.was(pattern)]
 
+    def stuck_in(self, pattern: str) -> Sequence[Process]:
+        """Return the processes of which a thread stood in a call that matches the pattern from its beginning."""
+        keys = {one.key for one in self.standing for frame in one.frames if re.match(pattern, frame)}
+        return [process for process in self.processes if process.key in keys]
+
     def error_types(self, mark: str) -> Sequence[str]:
         """Return the exception types of an error mark, outermost first; empty if there is no such mark."""
         found = self.mark(mark)

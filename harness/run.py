@@ -317,6 +317,7 @@ class _Session:
         env = {
             "PYTHONPATH": path_with(paths, os.pathsep.join([_project(), os.environ.get("PYTHONPATH", "")]).rstrip(":")),
             "CRASHCART_CACHE": str(cache_folder()),
+            "RAY_DEDUP_LOGS": "0",  # every line of every worker is evidence
             "TMPDIR": str(scratch),
             **launch.env,
             PARAMS: msgspec.json.encode(cell.params).decode(),
@@ -330,6 +331,7 @@ class _Session:
             nonce=secrets.token_hex(8),
             deadline_s=launch.deadline_s,
             faults=launch.faults,
+            on_hang=launch.on_hang,
             without=self.request.without,
         )
         try:

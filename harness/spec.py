@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final
 
 from harness.attempt import Attempt, Judgement
@@ -158,6 +159,13 @@ class Fault:
     lasts_s: float | None = None
 
 
+class OnHang(StrEnum):
+    """What is done about a hang that is proved or declared: stacks only, or stacks and then the end."""
+
+    CAPTURE = "capture"
+    KILL = "kill"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """How to run a cell: a module of child programs, its environment, and other releases of packages."""
@@ -169,6 +177,8 @@ class Launch:
     expected_s: float = 30.0
     """Usual duration, for the progress display only."""
     deadline_s: float = 180.0
+    on_hang: OnHang = OnHang.CAPTURE
+    """``KILL`` ends the attempt (``hang``) once the stacks of a hang are taken; else it runs on to its deadline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

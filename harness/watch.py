@@ -21,7 +21,8 @@ from harness.outcome import Kind, Verdict, VerdictName
 from harness.plan import Cell
 from harness.probes.machine import capabilities, describe, read_environment
 from harness.record import Manifest, Recorder, link_latest, new_run_id, read_run
-from harness.supervise.loop import Command, Interrupts, OnHang, Status, supervise
+from harness.spec import OnHang
+from harness.supervise.loop import Command, Interrupts, Status, supervise
 
 TIMED_OUT: Final = 124
 NOT_FOUND: Final = 127

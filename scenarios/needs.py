@@ -46,6 +46,13 @@ def missing_gpus(environment: Environment, count: int = 1) -> str | None:
     return None
 
 
+def other_vendor(environment: Environment, device: str) -> str | None:
+    """Return why the GPUs of the machine are not those of a cell for ``cuda`` or ``rocm``, or ``None``."""
+    if (device == "rocm") == (environment.rocm is not None):
+        return None
+    return f"{'AMD' if device == 'rocm' else 'NVIDIA'} GPUs are needed, this machine has others"
+
+
 def missing_gpu_torch(environment: Environment, count: int = 1) -> str | None:
     """Return why torch cannot use so many GPUs here, or ``None``."""
     reason = missing_gpus(environment, count) or missing(environment, "torch")

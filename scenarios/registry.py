@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 from harness.errors import UsageError
 from harness.spec import Scenario
 from scenarios.actor_gc import SCENARIO as ACTOR_GC
+from scenarios.dp_ep_deadlock import SCENARIO as DP_EP_DEADLOCK
 from scenarios.fork_after_init import SCENARIO as FORK_AFTER_INIT
 from scenarios.gpu_orphans import SCENARIO as GPU_ORPHANS
 from scenarios.graph_capture import SCENARIO as GRAPH_CAPTURE
@@ -19,6 +20,7 @@ from scenarios.orphaned_engine import SCENARIO as ORPHANED_ENGINE
 from scenarios.port_race import SCENARIO as PORT_RACE
 from scenarios.ray_memory_kill import SCENARIO as RAY_MEMORY_KILL
 from scenarios.ray_visible_devices import SCENARIO as RAY_VISIBLE_DEVICES
+from scenarios.rollout import SCENARIO as ROLLOUT
 from scenarios.rpc_timeout import SCENARIO as RPC_TIMEOUT
 from scenarios.shm_leak import SCENARIO as SHM_LEAK
 from scenarios.shm_stall import SCENARIO as SHM_STALL
@@ -27,20 +29,22 @@ from scenarios.timeout_retries import SCENARIO as TIMEOUT_RETRIES
 
 OURS: tuple[Scenario, ...] = (
     ACTOR_GC,
+    DP_EP_DEADLOCK,
     FORK_AFTER_INIT,
     GPU_ORPHANS,
     GRAPH_CAPTURE,
     NCCL_DESTROY,
     NESTED_SPAWN,
     ORPHANED_ENGINE,
-    TIMEOUT_RETRIES,
     PORT_RACE,
     RAY_MEMORY_KILL,
     RAY_VISIBLE_DEVICES,
+    ROLLOUT,
     RPC_TIMEOUT,
     SHM_LEAK,
     SHM_STALL,
     STARTUP_INTERRUPT,
+    TIMEOUT_RETRIES,
 )
 
 

@@ -11,6 +11,7 @@ from harness.spec import (
     Expectation,
     Fault,
     Launch,
+    OnHang,
     Params,
     Reference,
     Row,
@@ -45,6 +46,7 @@ def launch(params: Params, environment: Environment) -> Launch:
         faults=faults,
         overlays=overlays,
         deadline_s=3 if params["behaviour"] == "stuck" else 60,
+        on_hang=OnHang.KILL if params["behaviour"] == "hung" else OnHang.CAPTURE,
         expected_s=1,
     )
 

@@ -11,7 +11,8 @@ import click
 from harness.causes import tell
 from harness.cli.options import without
 from harness.roles import role
-from harness.supervise.loop import OnHang, Status
+from harness.spec import OnHang
+from harness.supervise.loop import Status
 from harness.watch import NOT_FOUND, CommandNotFoundError, Watched, WatchRequest, watch
 from reports.publish import publish
 

@@ -8,7 +8,6 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
 
@@ -29,7 +28,7 @@ from harness.probes.cgroup import Group
 from harness.probes.connector import Connector, ConnectorUnavailableError
 from harness.probes.linux import become_subreaper, prompt
 from harness.record import Sink
-from harness.spec import Fault
+from harness.spec import Fault, OnHang
 from harness.supervise.capture import CaptureJob
 from harness.supervise.channel import PhaseChannel
 from harness.supervise.cookie import new_cookie
@@ -44,13 +43,6 @@ from harness.supervise.stop import Action, Course, Situation, State, step
 
 SLOW_TICK_S: Final = 0.25
 """How often the costlier looks (titles, /dev/shm, progress display) are taken, in seconds."""
-
-
-class OnHang(StrEnum):
-    """What is done about a hang that is proved or declared: stacks only, or stacks and then the end."""
-
-    CAPTURE = "capture"
-    KILL = "kill"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

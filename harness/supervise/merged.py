@@ -21,7 +21,7 @@ from harness.stacks.suspect import Findings, suspects
 from harness.stacks.svg import svg
 
 TEXT: Final = "merged.txt"
-STANDING_PROCESSES: Final = 8
+STANDING_PROCESSES: Final = 16
 STANDING_THREADS: Final = 8
 STANDING_FRAMES: Final = 24
 """How many processes, threads of each and calls of each are told as events; more is in the files."""

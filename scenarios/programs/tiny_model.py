@@ -1,6 +1,7 @@
 """A model small enough for any machine, made offline: real architecture and tokenizer, dummy weights.
 
-The folder holds no weights: load it with ``load_format="dummy"``. Head size 64, since vLLM's CPU attention needs at
+The folder holds no weights: load it with ``load_format="dummy"``. Only that of kind ``random`` does: dummy weights give
+the same answer to everything, so that answers could not be compared. Head size 64, since vLLM's CPU attention needs at
 least 32.
 """
 
@@ -37,7 +38,7 @@ MOE: Final[dict[str, Any]] = {
     "num_local_experts": 4,
     "num_experts_per_tok": 2,
 }
-KINDS: Final = {"dense": DENSE, "moe": MOE}
+KINDS: Final = {"dense": DENSE, "moe": MOE, "random": DENSE}
 COMMON: Final[dict[str, Any]] = {
     "vocab_size": VOCABULARY,
     "max_position_embeddings": 4096,
@@ -52,7 +53,7 @@ COMMON: Final[dict[str, Any]] = {
 
 
 def tiny_model(kind: str = "dense") -> str:
-    """Return the folder of a tiny model of a kind (``dense`` or ``moe``), made on the first call.
+    """Return the folder of a tiny model of a kind (``dense``, ``moe`` or ``random``), made on the first call.
 
     The folder lies below ``CRASHCART_CACHE``; it is moved into place in one step, so that runs can share it.
     """
@@ -62,6 +63,8 @@ def tiny_model(kind: str = "dense") -> str:
         base.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=base))
         _write(building, KINDS[kind])
+        if kind == "random":
+            _write_weights(building, KINDS[kind])
         try:
             building.rename(target)
         except OSError:
@@ -96,3 +99,25 @@ def _write(folder: Path, config: dict[str, Any]) -> None:
     )
     (folder / "config.json").write_text(json.dumps(COMMON | config, indent=1))
     (folder / "generation_config.json").write_text(json.dumps({"bos_token_id": 1, "eos_token_id": 2}))
+
+
+def _write_weights(folder: Path, config: dict[str, Any]) -> None:
+    """Write random weights of a seed, large enough for answers that depend on all of what was asked."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    random = np.random.default_rng(0)
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+
+    def matrix(rows: int, columns: int) -> Any:
+        return (random.standard_normal((rows, columns)) * columns**-0.5).astype(np.float32)
+
+    norm = np.ones(hidden, dtype=np.float32)
+    weights = {"model.embed_tokens.weight": matrix(VOCABULARY, hidden) * hidden**0.5, "model.norm.weight": norm}
+    weights["lm_head.weight"] = matrix(VOCABULARY, hidden)
+    for layer in range(config["num_hidden_layers"]):
+        parts = {f"self_attn.{name}_proj": matrix(hidden, hidden) for name in "qkvo"}
+        parts |= {f"mlp.{name}_proj": matrix(inner, hidden) for name in ("gate", "up")}
+        parts |= {"mlp.down_proj": matrix(hidden, inner), "input_layernorm": norm, "post_attention_layernorm": norm}
+        weights |= {f"model.layers.{layer}.{name}.weight": value for name, value in parts.items()}
+    save_file(weights, str(folder / "model.safetensors"))

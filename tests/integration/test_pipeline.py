@@ -68,6 +68,18 @@ def test_without_pidfd_info_the_zombie_or_nothing_tells(toy: ToyRun) -> None:
     assert {process.status.source.value for process in others if process.status} <= {"zombie_stat", "unknown"}
 
 
+def test_a_hung_attempt_ends_when_its_stacks_are_taken(toy: ToyRun) -> None:
+    """Long before the deadline of a minute; the end is ``hang``, and the record says what kind it is."""
+    result = toy(behaviour="hung")
+    attempt = read_run(result.directory).attempts[result.rows[0].cell][0]
+    assert attempt.end == "hang"
+    assert attempt.wall_s < 30
+    (stuck,) = attempt.stuck_in(r"hung \(behave\.py")
+    assert stuck.names[0].endswith("tests.programs.behave")
+    assert [(doubt.suspicion, doubt.proved) for doubt in attempt.suspicions] == [("deadlock", True)]
+    assert result.rows[0].signature == "no nonce:hang"
+
+
 def test_an_escapee_is_found_and_ended(toy: ToyRun) -> None:
     """Double fork, a session of its own, closed descriptors, an empty environment and another name do not hide it."""
     result = toy(behaviour="escapee")

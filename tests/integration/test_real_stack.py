@@ -72,6 +72,25 @@ def test_real_failures_are_reproduced_unpatched_with_their_controls(
     assert len(real) >= 6, [row["cell"] for row in real]
 
 
+@pytest.mark.parametrize("scenario", ["actor_gc", "dp_ep_deadlock", "nested_spawn", "orphaned_engine", "rollout"])
+def test_each_scenario_fails_and_passes_on_the_real_packages(
+    laptop: tuple[Path, list[dict[str, Any]]], scenario: str
+) -> None:
+    _, rows = laptop
+    verdicts = {row["verdict"] for row in rows if row["scenario"] == scenario}
+    assert verdicts == {VerdictName.REPRODUCED, VerdictName.ABSENT}
+
+
+def test_a_deadlock_ends_with_its_detection_and_names_the_frame(laptop: tuple[Path, list[dict[str, Any]]]) -> None:
+    """No deadline is waited for: the hang is found while the ranks are still there to be looked at."""
+    directory, rows = laptop
+    row = next(row for row in rows if row["cell"] == "dp_ep_deadlock[dp_mode=offline,step_ranks=only_0,ep=on]")
+    attempt = read_run(directory).attempts[row["cell"]][0]
+    assert attempt.end == "hang"
+    assert row["effective"]["ep_size"] == "2"
+    assert any(process.name.startswith("VLLM::Worker") for process in attempt.stuck_in(r"_run_ar \(dp_utils\.py"))
+
+
 def test_an_injected_sigsegv_is_told_by_the_kernel(laptop: tuple[Path, list[dict[str, Any]]]) -> None:
     """The inner worker's signal stands in the row with its source, which is no log."""
     _, rows = laptop

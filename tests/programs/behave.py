@@ -53,6 +53,13 @@ def stuck() -> None:
     time.sleep(600)
 
 
+def hung() -> None:
+    """Wait within a declared phase for something that nobody can ever send."""
+    reader, _writer = os.pipe()
+    with child.phase("wait"):
+        os.read(reader, 1)
+
+
 def leak_shm() -> None:
     """Die with a segment in /dev/shm that nobody will unlink."""
     with Path(f"/dev/shm/psm_crashcart_{os.getpid()}").open("wb+") as segment:
@@ -85,7 +92,7 @@ def chatty() -> None:
 
 BEHAVIOURS: dict[str, Callable[[], None]] = {
     function.__name__: function
-    for function in (healthy, silent, grandchild_segv, escapee, stuck, leak_shm, victim, crash, chatty)
+    for function in (healthy, silent, grandchild_segv, escapee, stuck, hung, leak_shm, victim, crash, chatty)
 }
 
 if __name__ == "__main__":
