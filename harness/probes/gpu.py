@@ -39,6 +39,10 @@ class GpuDevice:
     memory_used_mib: int | None = None
     pci: str = ""
     """``DOMAIN:BUS:DEVICE.FUNCTION`` in lower case with a domain of four digits, or empty."""
+    arch: str = ""
+    """What compilers call it, such as ``sm_90`` or ``gfx942``; empty where a source does not tell."""
+    nvlinks: int | None = None
+    """How many of its NVLinks are up; ``None`` where a source does not tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +199,8 @@ def _merged(one: GpuDevice, other: GpuDevice) -> GpuDevice:
         memory_total_mib=other.memory_total_mib if one.memory_total_mib is None else one.memory_total_mib,
         memory_used_mib=other.memory_used_mib if one.memory_used_mib is None else one.memory_used_mib,
         pci=one.pci or other.pci,
+        arch=one.arch or other.arch,
+        nvlinks=other.nvlinks if one.nvlinks is None else one.nvlinks,
     )
 
 

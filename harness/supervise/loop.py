@@ -32,7 +32,8 @@ from harness.supervise.capture import CaptureJob
 from harness.supervise.channel import PhaseChannel
 from harness.supervise.cookie import new_cookie
 from harness.supervise.faults.plan import FaultPlan
-from harness.supervise.hang import HangDetector
+from harness.supervise.function import open_descriptors, start_function
+from harness.supervise.hang import QUIET_S, HangDetector
 from harness.supervise.ledger import Ledger
 from harness.supervise.merged import merge_captures, write_merged
 from harness.supervise.observer import Observer
@@ -69,6 +70,10 @@ class Command:
     spare_survivors: bool = False
     """Whether processes that outlive the program are named and left alone."""
     on_hang: OnHang = OnHang.CAPTURE
+    quiet_s: float = QUIET_S
+    """How long nothing may move under a declared phase, in seconds."""
+    function: Callable[[], int] | None = None
+    """The program where it is a function (`start_function`): a fork with our streams; ``argv`` only names it then."""
 
 
 @dataclass(slots=True)
@@ -121,17 +126,21 @@ def supervise(
 class _Attempt:
     def __init__(self, command: Command, sink: Sink, interrupts: Interrupts, show: Callable[[Status], None]) -> None:
         self.command = command
+        self.inherited = open_descriptors()
+        """What was open before we opened anything: all that a forked program is to have."""
         self.cookie = new_cookie()
         self.sink: Sink = sink
         self.ledger = Ledger(self._record)
         self.connector, self.missing = _connector(command.sources)
         self.observer = Observer(self.ledger, self.cookie, command.without, self.connector)
         self.shm = ShmWatch(self.ledger, self._record)
+        if self.shm.descriptor is not None:
+            self.observer.watch_fd(self.shm.descriptor)
         self.faults = FaultPlan(command.faults, self.ledger, self._record)
         self.channel = PhaseChannel(command.folder / "phases.jsonl", command.nonce)
         self.capture: CaptureJob | None = None
         self.hang_captured = False
-        self.hang = HangDetector(self.ledger, self._record)
+        self.hang = HangDetector(self.ledger, self._record, command.quiet_s)
         self.interrupts = interrupts
         self.show = show
         self.status = Status()
@@ -152,6 +161,7 @@ class _Attempt:
         slow = 0.0
         while course.state is not State.DONE:
             self.observer.wait()
+            self.shm.appeared()
             self._read_channel()
             self.faults.tick()
             self.hang.tick(time.monotonic())
@@ -192,6 +202,8 @@ class _Attempt:
             PHASES: str(folder / "phases.jsonl"),
             SCRATCH: str(self.command.scratch),
         }
+        if self.command.function is not None:
+            return start_function(self.command.function, env, self.inherited, self.interrupts.__exit__)
         if self.command.attached:
             attached = subprocess.Popen(self.command.argv, env=env)
             attached.returncode = 0  # the observer reaps it; Popen must not try
