@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import pytest
 from _pytest.runner import runtestprotocol
+from _pytest.warnings import catch_warnings_for_item
 
 from harness import child
 from harness.pytest_plugin.marks import Guard
@@ -79,7 +80,8 @@ def run_test(item: pytest.Item, guard: Guard, folder: Path, nonce: str) -> int:
     leave_to_parent(item.session)
     with child.phase("test") if guard.hang_after is not None else nullcontext():
         try:
-            runtestprotocol(item, log=False, nextitem=None)
+            with catch_warnings_for_item(config=item.config, ihook=item.ihook, when="runtest", item=item):
+                runtestprotocol(item, log=False, nextitem=None)
         except pytest.exit.Exception as error:
             teller.tell("exit", {"text": str(error.msg), "code": error.returncode})
         except KeyboardInterrupt:

@@ -183,12 +183,13 @@ class _Run:
         if told.internal and when is not None:
             headline = f"pytest failed in the child: {told.internal.strip().splitlines()[-1]}"
         if when is not None:
-            headline = headline or "its process ended without a report"
-            report = self._failed(when, f"{headline} (in {when})", self._text(headline, attempt, found, told.internal))
+            headline = f"{headline or 'its process ended without a report'} (in {when})"
+            report = self._failed(when, headline, self._text(headline, attempt, found, told.internal))
             report.sections += output
             reports[when] = self._with_xfail(report)
         elif headline:
-            self._spoil(reports, f"{headline} (at its exit)", self._text(headline, attempt, found, ""), output)
+            headline = f"{headline} (at its exit)"
+            self._spoil(reports, headline, self._text(headline, attempt, found, ""), output)
         elif found.left:
             self._spoil(reports, found.left[0], self._text("", attempt, found, ""), [])
         return reports
