@@ -22,16 +22,15 @@ class FlakyTags:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Look at the last report of a test."""
-        failures: list[str] = getattr(report, "crashcart_failures", [])
+        failures: list[tuple[str, str]] = getattr(report, "crashcart_failures", [])
         log = self._config.stash.get(xml_key, None)
         if report.when != "teardown" or not failures or log is None:
             return
         reporter = log.node_reporter(report)
-        for text in failures:
-            tag = "flakyFailure" if getattr(report, "crashcart_flaky", False) else "rerunFailure"
-            lines = text.strip().splitlines() or [""]
-            element = ET.Element(tag, type="failure", message=_printable(lines[-1][:MESSAGE_CHARS]))
-            element.text = _printable(text)
+        tag = "flakyFailure" if getattr(report, "crashcart_flaky", False) else "rerunFailure"
+        for message, text in failures:
+            element = ET.Element(tag, type="failure", message=_printable(message[:MESSAGE_CHARS]))
+            ET.SubElement(element, "stackTrace").text = _printable(text)
             reporter.append(element)
 
 

@@ -37,13 +37,13 @@ def run_guarded(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     guard = item.stash[GUARD]
     _prepare(item.config)
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    failures: list[str] = []
+    failures: list[tuple[str, str]] = []
     for attempt in range(guard.reruns + 1):
         reports = _Run(item, guard).reports()
         failed = [report for report in reports if report.failed]
         if not failed or attempt == guard.reruns:
             break
-        failures.append(failed[0].longreprtext)
+        failures.append((_message(failed[0]), failed[0].longreprtext))
         failed[0].outcome = "rerun"  # type: ignore[assignment]  # the word of pytest-rerunfailures
         item.ihook.pytest_runtest_logreport(report=failed[0])
     if failures:
@@ -54,6 +54,11 @@ def run_guarded(item: pytest.Item, nextitem: pytest.Item | None) -> None:
         item.ihook.pytest_runtest_logreport(report=report)
     _tear_down_here(item, nextitem)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+
+def _message(report: pytest.TestReport) -> str:
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(crash.message) if crash is not None else report.longreprtext
 
 
 def run_unguarded(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:

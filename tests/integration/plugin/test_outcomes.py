@@ -28,6 +28,69 @@ CROSSED = """
     cross(b, a)
 """
 
+C_WITHOUT_CHECK = """
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+C = ctypes.CDLL(None)
+C.malloc.restype = ctypes.c_void_p
+C.malloc.argtypes = [ctypes.c_size_t]
+ctypes.memset(C.malloc(2 << 30) or 0, 1, 1)
+"""
+STUCK_SETUP = """
+@pytest.fixture
+def stuck():
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+@pytest.mark.supervised
+def test_it(stuck): pass
+"""
+STUCK_TEARDOWN = """
+@pytest.fixture
+def stuck():
+    yield
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+@pytest.mark.supervised
+def test_it(stuck): pass
+"""
+GRANDCHILD = """
+if os.fork() == 0: raise RuntimeError('in the grandchild')
+os.wait()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+SHM = """
+file = open(f'/dev/shm/crashcart-test-{os.getpid()}', 'wb')
+file.write(bytes(4096))
+file.flush()
+time.sleep(0.05)
+"""
+PARAMETRIZED = """
+@pytest.mark.supervised
+@pytest.mark.parametrize(('a', 'b'), [(1, 1), (2, 3)], ids=['same', 'other'])
+def test_it(a, b): assert a == b
+"""
+UNITTEST = """
+@pytest.mark.supervised
+class TestIt(unittest.TestCase):
+    def setUp(self): self.word = 'a'
+    def test_it(self): self.assertEqual(self.word, 'b')
+    def test_skip(self): self.skipTest('no')
+"""
+CAPFD = r"""
+@pytest.mark.supervised
+def test_it(capfd):
+    os.system('echo hello')
+    assert capfd.readouterr().out == 'hello\n'
+"""
+TMP_PATH = """
+@pytest.mark.supervised
+@pytest.mark.parametrize('n', [1, 2])
+def test_it(tmp_path, monkeypatch, n):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'x').write_text('x')
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -53,7 +116,11 @@ CASES = (
         "assertion_rewriting",
         body("left = [1, 2]\nassert left == [1, 3]"),
         {"failed": 1},
-        says=("assert [1, 2] == [1, 3]", "At index 1 diff: 2 != 3", "FAILED test_it.py::test_it - assert [1, 2] == [1, 3]"),
+        says=(
+            "assert [1, 2] == [1, 3]",
+            "At index 1 diff: 2 != 3",
+            "FAILED test_it.py::test_it - assert [1, 2] == [1, 3]",
+        ),
         junit={"test_it": ["failure"]},
     ),
     Case(
@@ -62,8 +129,19 @@ CASES = (
         {"failed": 1},
         says=("KeyError: 'key'", "The above exception was the direct cause", "ValueError: outer"),
     ),
-    Case("skip", body("pytest.skip('not here')"), {"skipped": 1}, says=("not here",), args=("-rs",), junit={"test_it": ["skipped"]}),
-    Case("skip_mark", body("raise SystemExit", "@pytest.mark.supervised\n@pytest.mark.skip(reason='why')"), {"skipped": 1}),
+    Case(
+        "skip",
+        body("pytest.skip('not here')"),
+        {"skipped": 1},
+        says=("not here",),
+        args=("-rs",),
+        junit={"test_it": ["skipped"]},
+    ),
+    Case(
+        "skip_mark",
+        body("raise SystemExit", "@pytest.mark.supervised\n@pytest.mark.skip(reason='why')"),
+        {"skipped": 1},
+    ),
     Case("importorskip", body("pytest.importorskip('no_such_module')"), {"skipped": 1}),
     Case("xfail", body("assert False", "@pytest.mark.supervised\n@pytest.mark.xfail"), {"xfailed": 1}),
     Case("xpass", body("pass", "@pytest.mark.supervised\n@pytest.mark.xfail"), {"xpassed": 1}),
@@ -73,7 +151,11 @@ CASES = (
         {"failed": 1},
         says=("XPASS(strict)",),
     ),
-    Case("xfail_crash", body("ctypes.string_at(0)", "@pytest.mark.supervised\n@pytest.mark.xfail(reason='known')"), {"xfailed": 1}),
+    Case(
+        "xfail_crash",
+        body("ctypes.string_at(0)", "@pytest.mark.supervised\n@pytest.mark.xfail(reason='known')"),
+        {"xfailed": 1},
+    ),
     Case(
         "xfail_raises_is_no_crash",
         body("ctypes.string_at(0)", "@pytest.mark.supervised\n@pytest.mark.xfail(raises=ValueError)"),
@@ -84,7 +166,12 @@ CASES = (
         "segv",
         body("print('last words')\nctypes.string_at(0)"),
         {"failed": 1},
-        says=("its process died of SIGSEGV (in call)", "Fatal Python error: Segmentation fault", "last words", "crashcart report"),
+        says=(
+            "its process died of SIGSEGV (in call)",
+            "Fatal Python error: Segmentation fault",
+            "last words",
+            "crashcart report",
+        ),
         junit={"test_it": ["failure"]},
     ),
     Case("abort", body("os.abort()"), {"failed": 1}, says=("died of SIGABRT", "in test_it")),
@@ -97,7 +184,7 @@ CASES = (
     ),
     Case(
         "memory_limit_in_c",
-        body("resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\nC = ctypes.CDLL(None)\nC.malloc.restype = ctypes.c_void_p\nC.malloc.argtypes = [ctypes.c_size_t]\nctypes.memset(C.malloc(2 << 30) or 0, 1, 1)"),
+        body(C_WITHOUT_CHECK),
         {"failed": 1},
         says=("died of SIGSEGV",),
     ),
@@ -105,20 +192,25 @@ CASES = (
         "deadlock_in_c",
         body(ABBA),
         {"failed": 1},
-        says=("hang: deadlock (proved) (in call)", "waits for a lock or condition", "merged stacks:", "pthread_mutex_lock"),
+        says=(
+            "hang: deadlock (proved) (in call)",
+            "waits for a lock or condition",
+            "merged stacks:",
+            "pthread_mutex_lock",
+        ),
     ),
     Case("lock_twice", body(LOCK), {"failed": 1}, says=("hang: deadlock (proved) (in call)", "test_it (test_it.py")),
     Case("deadlock_of_threads", body(CROSSED), {"failed": 1}, says=("hang: deadlock (proved)", "cross (test_it.py")),
     Case(
         "hang_in_setup",
-        "@pytest.fixture\ndef stuck():\n    threading.Lock().__enter__()\n    lock = threading.Lock(); lock.acquire(); lock.acquire()\n@pytest.mark.supervised\ndef test_it(stuck): pass\n",
+        STUCK_SETUP,
         {"errors": 1},
         says=("hang: deadlock (proved) (in setup)",),
         junit={"test_it": ["error"]},
     ),
     Case(
         "hang_in_teardown",
-        "@pytest.fixture\ndef stuck():\n    yield\n    lock = threading.Lock(); lock.acquire(); lock.acquire()\n@pytest.mark.supervised\ndef test_it(stuck): pass\n",
+        STUCK_TEARDOWN,
         {"passed": 1, "errors": 1},
         says=("hang: deadlock (proved) (in teardown)",),
         junit={"test_it": ["error"]},
@@ -147,10 +239,15 @@ CASES = (
         {"failed": 1},
         says=("ended with exit code 0 before the test was over (in call)", "a child that said nothing has not passed"),
     ),
-    Case("silent_end_in_setup", "@pytest.fixture\ndef gone(): os._exit(0)\n@pytest.mark.supervised\ndef test_it(gone): pass\n", {"errors": 1}, says=("(in setup)",)),
+    Case(
+        "silent_end_in_setup",
+        "@pytest.fixture\ndef gone(): os._exit(0)\n@pytest.mark.supervised\ndef test_it(gone): pass\n",
+        {"errors": 1},
+        says=("(in setup)",),
+    ),
     Case(
         "a_grandchild_has_no_say",
-        body("if os.fork() == 0: raise RuntimeError('in the grandchild')\nos.wait()\nos.kill(os.getpid(), signal.SIGKILL)"),
+        body(GRANDCHILD),
         {"failed": 1},
         says=("died of SIGKILL",),
     ),
@@ -170,18 +267,23 @@ CASES = (
     ),
     Case(
         "leaked_child_reported",
-        body("subprocess.Popen(['sleep', '61236'], start_new_session=True)", "@pytest.mark.supervised(orphans='report')"),
+        body(
+            "subprocess.Popen(['sleep', '61236'], start_new_session=True)", "@pytest.mark.supervised(orphans='report')"
+        ),
         {"passed": 1},
     ),
     Case(
         "leaked_shm",
-        body("file = open(f'/dev/shm/crashcart-test-{os.getpid()}', 'wb')\nfile.write(bytes(4096))\nfile.flush()\ntime.sleep(0.05)"),
+        body(SHM),
         {"passed": 1, "errors": 1},
         says=("left behind: /dev/shm/crashcart-test-", "4096 bytes, removed"),
     ),
     Case(
         "leaked_shm_reported",
-        body("file = open(f'/dev/shm/crashcart-test-{os.getpid()}', 'wb')\nfile.write(bytes(4096))\nfile.flush()\ntime.sleep(0.05)", "@pytest.mark.supervised(shm='report')"),
+        body(
+            SHM,
+            "@pytest.mark.supervised(shm='report')",
+        ),
         {"passed": 1},
     ),
     Case(
@@ -196,7 +298,13 @@ CASES = (
         {"failed": 1},
         says=("timeout: still running after 2 s (in call)",),
     ),
-    Case("limit_for_all", body("time.sleep(60)"), {"failed": 1}, says=("still running after 2 s",), args=("--crashcart-timeout=2",)),
+    Case(
+        "limit_for_all",
+        body("time.sleep(60)"),
+        {"failed": 1},
+        says=("still running after 2 s",),
+        args=("--crashcart-timeout=2",),
+    ),
     Case(
         "hang_after_waiting_for_a_peer",
         body("subprocess.run(['sleep', '60'])", "@pytest.mark.supervised(hang_after=3)"),
@@ -218,36 +326,83 @@ CASES = (
     ),
     Case(
         "parametrized",
-        "@pytest.mark.supervised\n@pytest.mark.parametrize(('a', 'b'), [(1, 1), (2, 3)], ids=['same', 'other'])\ndef test_it(a, b): assert a == b\n",
+        PARAMETRIZED,
         {"passed": 1, "failed": 1},
         says=("test_it.py::test_it[other]",),
         junit={"test_it[same]": [], "test_it[other]": ["failure"]},
     ),
     Case(
         "unittest_case",
-        "@pytest.mark.supervised\nclass TestIt(unittest.TestCase):\n    def setUp(self): self.word = 'a'\n    def test_it(self): self.assertEqual(self.word, 'b')\n    def test_skip(self): self.skipTest('no')\n",
+        UNITTEST,
         {"failed": 1, "skipped": 1},
         says=("AssertionError: 'a' != 'b'",),
     ),
-    Case("exit_first", "@pytest.mark.supervised\ndef test_one(): os.abort()\n@pytest.mark.supervised\ndef test_two(): pass\n", {"failed": 1}, args=("-x",), says=("stopping after 1 failures",)),
+    Case(
+        "exit_first",
+        "@pytest.mark.supervised\ndef test_one(): os.abort()\n@pytest.mark.supervised\ndef test_two(): pass\n",
+        {"failed": 1},
+        args=("-x",),
+        says=("stopping after 1 failures",),
+    ),
     Case("system_exit", body("sys.exit(0)"), {"failed": 1}, says=("SystemExit: 0",)),
-    Case("capture_of_a_pass_is_not_shown", body("print('quiet'); os.system('echo loud')"), {"passed": 1}, hides=("quiet", "loud")),
-    Case("capture_of_a_failure", body("print('mine'); os.system('echo and my child'); assert False"), {"failed": 1}, says=("mine", "and my child")),
+    Case(
+        "capture_of_a_pass_is_not_shown",
+        body("print('quiet'); os.system('echo loud')"),
+        {"passed": 1},
+        hides=("quiet", "loud"),
+    ),
+    Case(
+        "capture_of_a_failure",
+        body("print('mine'); os.system('echo and my child'); assert False"),
+        {"failed": 1},
+        says=("mine", "and my child"),
+    ),
     Case("no_capture", body("print('straight out')"), {"passed": 1}, says=("straight out",), args=("-s",)),
-    Case("capfd", "@pytest.mark.supervised\ndef test_it(capfd):\n    os.system('echo hello')\n    assert capfd.readouterr().out == 'hello\\n'\n", {"passed": 1}),
-    Case("warnings", body("warnings.warn('mind the gap')"), {"passed": 1}, says=("UserWarning: mind the gap", "1 warning")),
+    Case(
+        "capfd",
+        CAPFD,
+        {"passed": 1},
+    ),
+    Case(
+        "warnings",
+        body("warnings.warn('mind the gap')"),
+        {"passed": 1},
+        says=("UserWarning: mind the gap", "1 warning"),
+    ),
     Case("warning_as_error", body("warnings.warn('mind the gap')"), {"failed": 1}, args=("-Werror",)),
-    Case("monkeypatch_and_tmp_path", "@pytest.mark.supervised\n@pytest.mark.parametrize('n', [1, 2])\ndef test_it(tmp_path, monkeypatch, n):\n    monkeypatch.chdir(tmp_path); (tmp_path / 'x').write_text('x')\n", {"passed": 2}),
-    Case("supervise_all", "def test_it(): os.abort()\ndef test_next(): pass\n", {"failed": 1, "passed": 1}, args=("--crashcart-supervise=all",), says=("SIGABRT",)),
-    Case("supervise_off", body("assert os.getppid() != 1"), {"passed": 1}, args=("--crashcart-supervise=off",), says=("supervision is off (--crashcart-supervise=off): 1 tests run unprotected",)),
-    Case("pdb_turns_it_off", body("pass"), {"passed": 1}, args=("--pdb",), says=("supervision is off (--pdb and --trace need the test in this process)",)),
+    Case(
+        "monkeypatch_and_tmp_path",
+        TMP_PATH,
+        {"passed": 2},
+    ),
+    Case(
+        "supervise_all",
+        "def test_it(): os.abort()\ndef test_next(): pass\n",
+        {"failed": 1, "passed": 1},
+        args=("--crashcart-supervise=all",),
+        says=("SIGABRT",),
+    ),
+    Case(
+        "supervise_off",
+        body("assert os.getppid() != 1"),
+        {"passed": 1},
+        args=("--crashcart-supervise=off",),
+        says=("supervision is off (--crashcart-supervise=off): 1 tests run unprotected",),
+    ),
+    Case(
+        "pdb_turns_it_off",
+        body("pass"),
+        {"passed": 1},
+        args=("--pdb",),
+        says=("supervision is off (--pdb and --trace need the test in this process)",),
+    ),
     Case(
         "a_supervisor_that_is_killed",
         body("os.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(61237)"),
         {"errors": 1},
         says=("crashcart itself failed: the supervisor ended with -9",),
     ),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,8 @@ def hold():
     start = time.monotonic()
     time.sleep(0.4)
     with open("held.txt", "a") as file:
-        file.write(f"{os.environ['CUDA_VISIBLE_DEVICES']} {os.environ['CUDA_DEVICE_ORDER']} {start} {time.monotonic()}\\n")
+        gpus, order = os.environ["CUDA_VISIBLE_DEVICES"], os.environ["CUDA_DEVICE_ORDER"]
+        file.write(f"{gpus} {order} {start} {time.monotonic()}\\n")
 """
 
 
@@ -157,7 +159,7 @@ def test_workers_never_share_a_gpu(run_tests: RunTests) -> None:
     assert sorted(len(gpus.split(",")) for gpus, *_ in held) == [1] * 6 + [2] * 2
     for gpu in "01":
         spans = sorted((float(start), float(end)) for gpus, _, start, end in held if gpu in gpus.split(","))
-        assert all(one[1] <= other[0] for one, other in zip(spans, spans[1:], strict=False)), spans
+        assert all(one[1] <= other[0] for one, other in pairwise(spans)), spans
 
 
 def test_hardware_that_is_not_there_is_a_skip_with_its_reason(run_tests: RunTests) -> None:
@@ -180,7 +182,11 @@ def test_hardware_that_is_not_there_is_a_skip_with_its_reason(run_tests: RunTest
 
 
 def test_without_supervision_gpus_are_leased_all_the_same(run_tests: RunTests) -> None:
-    source = "@pytest.mark.gpu\ndef test_it(): assert os.environ['CUDA_VISIBLE_DEVICES'] == '0'\ndef test_after(): assert 'CUDA_VISIBLE_DEVICES' not in os.environ\n"
+    source = """
+        @pytest.mark.gpu
+        def test_it(): assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+        def test_after(): assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    """
     ran = run_tests(source, "--crashcart-supervise=off", "--crashcart-gpus=nvidia:80")
     assert ran.outcomes == {"passed": 2}, ran.text
 
