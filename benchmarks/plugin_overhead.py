@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -36,9 +37,9 @@ def module(count: int) -> str:
     return f"import pytest\n@pytest.mark.parametrize('n', range({count}))\ndef test_it(n): pass\n"
 
 
-def seconds(folder: Path, name: str, *args: str) -> float:
-    """Return the wall time of one session, all of whose tests pass."""
-    start = time.perf_counter()
+def seconds(folder: Path, name: str, *args: str) -> tuple[float, float]:
+    """Return the wall time and the processor time of one session, all of whose tests pass."""
+    start, used = time.perf_counter(), processor()
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *COMMON, *args, name],
         cwd=folder,
@@ -47,7 +48,7 @@ def seconds(folder: Path, name: str, *args: str) -> float:
         text=True,
         check=False,
     )
-    took = time.perf_counter() - start
+    took = time.perf_counter() - start, processor() - used
     if done.returncode or " passed" not in done.stdout:
         raise SystemExit(done.stdout + done.stderr)
     return took
@@ -68,22 +69,30 @@ def main() -> None:
         for file, count in (("test_one.py", 1), ("test_many.py", TESTS), ("test_plain.py", PLAIN)):
             (folder / file).write_text(module(count))
         (folder / "mended_forked.py").write_text(MENDED)
-        taken: dict[str, list[float]] = {kind: [] for kind in kinds}
+        taken: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
         for _ in range(rounds):
             for kind, (file, args) in kinds.items():
                 taken[kind].append(seconds(folder, file, *args))
     print(f"{platform.machine()}, Python {platform.python_version()}, {rounds} rounds in alternation, medians")
-    for kind, values in taken.items():
-        print(f"{kind:28} {statistics.median(values):7.2f} s  ({min(values):.2f} to {max(values):.2f})")
-    over = difference(taken["supervised"], taken["forked"]) / TESTS * 1e3
-    plain = difference(taken["plain, with the plugin"], taken["plain, without the plugin"]) / PLAIN * 1e6
-    print(f"a supervised test costs {over:.0f} ms more than with pytest-forked (allowed: 150)")
-    print(f"an unmarked test costs {plain:+.0f} µs with the plugin loaded")
+    for kind, pairs in taken.items():
+        wall, used = (statistics.median(column) for column in zip(*pairs, strict=True))
+        print(f"{kind:28} {wall:7.2f} s, of a processor {used:.2f} s")
+    for what, index in (("wall time", 0), ("processor time", 1)):
+        over = difference(taken["supervised"], taken["forked"], index) / TESTS * 1e3
+        plain = difference(taken["plain, with the plugin"], taken["plain, without the plugin"], index) / PLAIN * 1e6
+        print(f"{what}: a supervised test costs {over:.0f} ms more than with pytest-forked (allowed: 150)")
+        print(f"{what}: an unmarked test costs {plain:+.0f} µs with the plugin loaded")
 
 
-def difference(one: list[float], other: list[float]) -> float:
+def processor() -> float:
+    """Return the processor time of all our children that have ended, in seconds."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def difference(one: list[tuple[float, float]], other: list[tuple[float, float]], index: int) -> float:
     """Return the median of the differences within each round, in seconds."""
-    return statistics.median(a - b for a, b in zip(one, other, strict=True))
+    return statistics.median(a[index] - b[index] for a, b in zip(one, other, strict=True))
 
 
 if __name__ == "__main__":
