@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,8 +25,10 @@ from harness.events import (
     StopStep,
     Suspected,
 )
+from harness.probes import cgroup
+from harness.probes.cgroup import Group
 from harness.probes.connector import Connector, ConnectorUnavailableError
-from harness.probes.linux import become_subreaper
+from harness.probes.linux import become_subreaper, prompt
 from harness.record import Sink
 from harness.spec import Fault
 from harness.supervise.capture import CaptureJob
@@ -113,7 +116,8 @@ def supervise(
     """
     attempt = _Attempt(command, sink, interrupts, show)
     try:
-        attempt.run()
+        with prompt(realtime="realtime" not in command.without):
+            attempt.run()
     except BaseException:
         attempt.abandon()
         raise
@@ -128,11 +132,13 @@ class _Attempt:
         self.command = command
         self.inherited = open_descriptors()
         """What was open before we opened anything: all that a forked program is to have."""
+        self.switch_s = sys.getswitchinterval()
         self.cookie = new_cookie()
         self.sink: Sink = sink
         self.ledger = Ledger(self._record)
-        self.connector, self.missing = _connector(command.sources)
-        self.observer = Observer(self.ledger, self.cookie, command.without, self.connector)
+        self.connector, self.missing = _connector(command.sources, command.without)
+        self.group = _group(self.cookie, command.without)
+        self.observer = Observer(self.ledger, self.cookie, command.without, self.connector, self.group)
         self.shm = ShmWatch(self.ledger, self._record)
         if self.shm.descriptor is not None:
             self.observer.watch_fd(self.shm.descriptor)
@@ -188,9 +194,16 @@ class _Attempt:
             for entry in self.ledger.running():
                 _send(entry.pidfd, signal.SIGKILL)
             self.observer.wait(0.02)
+        self._close()
+
+    def _close(self) -> None:
         self.hang.close()
         self.shm.reclaim()
         self.observer.close()
+        if self.connector is not None:
+            self.connector.close()
+        if self.group is not None:
+            self.group.remove()
 
     def _start(self) -> int:
         folder = self.command.folder
@@ -203,7 +216,7 @@ class _Attempt:
             SCRATCH: str(self.command.scratch),
         }
         if self.command.function is not None:
-            return start_function(self.command.function, env, self.inherited, self.interrupts.__exit__)
+            return start_function(self.command.function, env, self.inherited, self._as_before)
         if self.command.attached:
             attached = subprocess.Popen(self.command.argv, env=env)
             attached.returncode = 0  # the observer reaps it; Popen must not try
@@ -220,6 +233,11 @@ class _Attempt:
             )
         child.returncode = 0
         return child.pid
+
+    def _as_before(self) -> None:
+        """Give a forked program the signal handlers and the turns of threads that this process had."""
+        self.interrupts.__exit__()
+        sys.setswitchinterval(self.switch_s)
 
     def _situation(self, now: float, *, root_running: bool) -> Situation:
         return Situation(
@@ -285,6 +303,7 @@ class _Attempt:
 
     def _slow_tick(self, course: Course) -> None:
         self.shm.look()
+        self.observer.sweep()
         self.status.processes = len(self.ledger.running())
         self.status.state = course.state.name.lower()
         self.show(self.status)
@@ -302,11 +321,7 @@ class _Attempt:
         self.faults.undo_all()
         for entry in self.ledger.running():
             self.sink(LeftBehind(what="process", name=entry.name, key=entry.key))
-        self.hang.close()
-        self.shm.reclaim()
-        self.observer.close()
-        if self.connector is not None:
-            self.connector.close()
+        self._close()
         if self.observer.lost_events:
             lost = f"the process-event connector lost events {self.observer.lost_events} times; pidfds were still there"
             self.sink(HarnessNote(note=lost))
@@ -318,14 +333,26 @@ class _Attempt:
         self.sink(event)
 
 
-def _connector(sources: tuple[str, ...]) -> tuple[Connector | None, str]:
+def _connector(sources: tuple[str, ...], without: frozenset[str]) -> tuple[Connector | None, str]:
     """Return the connector where it was asked for and can be had, otherwise why it cannot."""
     if "connector" not in sources:
         return None, ""
+    if "connector" in without:
+        return None, "going on without the process-event connector: it was taken away by --without"
     try:
         return Connector(), ""
     except ConnectorUnavailableError as error:
         return None, f"going on without the process-event connector: {error}"
+
+
+def _group(cookie: str, without: frozenset[str]) -> Group | None:
+    """Return a cgroup for the attempt, or ``None`` where it cannot be had, or is not to be."""
+    if "cgroup" in without or cgroup.probe() is not None:
+        return None
+    try:
+        return Group(cookie)
+    except OSError:
+        return None
 
 
 def _last_line(path: Path) -> str:
