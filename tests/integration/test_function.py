@@ -48,7 +48,7 @@ def run(tmp_path: Path) -> Run:
 
 def test_it_has_its_own_session_and_nothing_of_the_supervisor(run: Run) -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    descriptors = len(os.listdir("/proc/self/fd"))
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
     switch = sys.getswitchinterval()
 
     def function() -> int:
@@ -57,7 +57,7 @@ def test_it_has_its_own_session_and_nothing_of_the_supervisor(run: Run) -> None:
             "seen",
             session=os.getsid(0) == os.getpid(),
             handlers=same,
-            descriptors=len(os.listdir("/proc/self/fd")),
+            descriptors=len(list(Path("/proc/self/fd").iterdir())),
             switch=sys.getswitchinterval(),
             mine=os.environ["MINE"],
             threads=threading.active_count(),

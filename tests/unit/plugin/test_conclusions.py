@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from harness.outcome import ExitStatus, StatusSource
 from harness.pytest_plugin.conclusions import conclude, last_words, without_pytest
 from harness.pytest_plugin.marks import Guard, Policy
 
+TOO_EARLY = "its process ended with exit code 0 before the test was over"
 ROOT, CHILD = ProcessKey(10, 1), ProcessKey(11, 2)
 
 
@@ -32,8 +34,8 @@ def ended(code: int | None = None, signal: str | None = None) -> ExitStatus:
     return ExitStatus(exit_code=code, signal=signal, source=StatusSource.WAITPID)
 
 
-def attempt(*processes: Process, end: str = "exited", nonce: bool = True, **more: object) -> Attempt:
-    return Attempt(  # type: ignore[arg-type]
+def attempt(*processes: Process, end: str = "exited", nonce: bool = True, **more: Any) -> Attempt:  # noqa: ANN401 - fields
+    return Attempt(
         cell="pytest[x]", attempt=1, params={}, started_ns=0, end=end, nonce=nonce, processes=processes, **more
     )
 
@@ -42,8 +44,8 @@ def attempt(*processes: Process, end: str = "exited", nonce: bool = True, **more
     ("found", "said_end", "failure"),
     [
         (attempt(process(ROOT, ended(0))), True, ""),
-        (attempt(process(ROOT, ended(0)), nonce=False), True, "its process ended with exit code 0 before the test was over"),
-        (attempt(process(ROOT, ended(0))), False, "its process ended with exit code 0 before the test was over"),
+        (attempt(process(ROOT, ended(0)), nonce=False), True, TOO_EARLY),
+        (attempt(process(ROOT, ended(0))), False, TOO_EARLY),
         (attempt(process(ROOT, ended(signal="SIGSEGV")), nonce=False), False, "its process died of SIGSEGV"),
         (attempt(process(ROOT, ExitStatus()), nonce=False), False, "its process has gone, nobody knows how"),
         (attempt(nonce=False), False, "its process has gone, nobody knows how"),

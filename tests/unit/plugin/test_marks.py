@@ -19,14 +19,14 @@ def test_the_closest_mark_wins_option_by_option() -> None:
 @pytest.mark.parametrize(
     ("flaky", "own", "reruns"),
     [
-        (pytest.mark.flaky(reruns=2), {}, 2),
-        (pytest.mark.flaky(4), {}, 4),
-        (pytest.mark.flaky, {}, 1),
-        (pytest.mark.flaky(reruns=2), {"reruns": 0}, 0),
+        (pytest.Mark("flaky", (), {"reruns": 2}, _ispytest=True), {}, 2),
+        (pytest.Mark("flaky", (4,), {}, _ispytest=True), {}, 4),
+        (pytest.Mark("flaky", (), {}, _ispytest=True), {}, 1),
+        (pytest.Mark("flaky", (), {"reruns": 2}, _ispytest=True), {"reruns": 0}, 0),
     ],
 )
-def test_the_mark_of_pytest_rerunfailures_counts(flaky: pytest.MarkDecorator, own: dict[str, int], reruns: int) -> None:
-    assert read_guard(marks(pytest.mark.supervised(**own)), flaky.mark, {}).reruns == reruns
+def test_the_mark_of_pytest_rerunfailures_counts(flaky: pytest.Mark, own: dict[str, int], reruns: int) -> None:
+    assert read_guard(marks(pytest.mark.supervised(**own)), flaky, {}).reruns == reruns
 
 
 @pytest.mark.parametrize("given", [{"timeout": 0}, {"timeout": True}, {"hang_after": "3"}, {"reruns": 1.5}, {"no": 1}])
