@@ -6,8 +6,6 @@ import os
 
 import pytest
 
-from harness.pytest_plugin.flaky import FlakyTags
-
 
 def register(config: pytest.Config) -> None:
     """Register what this session needs.
@@ -16,6 +14,8 @@ def register(config: pytest.Config) -> None:
         pytest.UsageError: If the log cannot be opened.
     """
     if config.getoption("xmlpath", None):
+        from harness.pytest_plugin.flaky import FlakyTags
+
         config.pluginmanager.register(FlakyTags(config), "crashcart-flaky")
     if path := config.option.crashcart_log:
         from harness.pytest_plugin.log import EventLog

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -46,6 +47,14 @@ def make_session_folder(config: pytest.Config) -> Path:
         msg = f"crashcart cannot keep evidence in {folder}: {error.strerror}; name another folder with --crashcart-dir"
         raise pytest.UsageError(msg) from error
     return folder
+
+
+def remove_if_empty(config: pytest.Config) -> None:
+    """Remove the folder of a session that has left no evidence."""
+    folder = config.stash.get(FOLDER, None)
+    if folder is not None and not config.option.crashcart_dir:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def cell_of(item: pytest.Item) -> Cell:

@@ -75,12 +75,14 @@ def supervise_test(task: Task) -> Supervised:
     sys.stdout.flush()
     sys.stderr.flush()
     parent = os.getpid()
+    # Held back over the fork: a Ctrl-C must not be raised in the child before it has handlers of its own.
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # as in `start_function`
         pid = os.fork()
     if pid == 0:
-        _supervisor(task, parent)
-    status = _wait(pid)
+        _supervisor(task, parent, held)
+    status = _wait(pid, held)
     broken = ""
     if status != 0:
         path = task.folder / BROKEN
@@ -93,10 +95,11 @@ def supervise_test(task: Task) -> Supervised:
     return Supervised(attempt=attempt, broken=broken)
 
 
-def _wait(pid: int) -> int:
+def _wait(pid: int, held: set[int] | set[signal.Signals]) -> int:
     interrupted: KeyboardInterrupt | None = None
     while True:
         try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
             _, status = os.waitpid(pid, 0)
         except KeyboardInterrupt as error:
             interrupted = error
@@ -107,12 +110,13 @@ def _wait(pid: int) -> int:
             return status
 
 
-def _supervisor(task: Task, parent: int) -> None:
+def _supervisor(task: Task, parent: int, held: set[int] | set[signal.Signals]) -> None:
     """Never returns: what stands on the stack above is the business of pytest."""
     code = FAILED
     try:
         os.setsid()
         with Interrupts() as interrupts:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
             end_with_parent(signal.SIGTERM, parent)
             _supervise(task, interrupts)
         code = 0

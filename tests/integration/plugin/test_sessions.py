@@ -60,6 +60,7 @@ def test_each_process_tears_down_the_fixtures_that_it_has_set_up(run_tests: RunT
     """What pytest itself had set up is used in the child and torn down once, by pytest."""
     ran = run_tests(FIXTURES, test_second=SECOND)
     assert ran.outcomes == {"passed": 6}, ran.text
+    assert list((ran.folder / ".crashcart").iterdir()) == [ran.folder / ".crashcart" / ".gitignore"]
     said = (ran.folder / "said.txt").read_text().splitlines()
     mine, child = ([line.partition(" ")[2] for line in said if line.startswith(whose)] for whose in ("True", "False"))
     assert mine == ["session up", "module up 1", "module down 1", "module up 2", "module down 2", "session down"]
@@ -80,6 +81,16 @@ def test_a_fixture_that_fails_to_end_after_a_supervised_test_is_an_error(run_tes
     ran = run_tests(source)
     assert ran.outcomes == {"passed": 2, "errors": 1}, ran.text
     assert "RuntimeError: module end" in ran.text
+
+
+def test_a_session_without_a_mark_loads_the_hooks_alone(run_tests: RunTests) -> None:
+    source = """
+        def test_it():
+            loaded = {name for name in sys.modules if name.startswith(("harness", "msgspec", "psutil", "scenarios"))}
+            assert loaded <= {"harness", "harness.pytest_plugin", "harness.pytest_plugin.controller",
+                              "harness.pytest_plugin.flaky"}
+    """
+    assert run_tests(source).outcomes == {"passed": 1}
 
 
 def test_last_failed_runs_what_crashed(run_tests: RunTests) -> None:
