@@ -11,21 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from harness.pytest_plugin.keys import DEADLINE, GUARD, LEASED, ROW
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.judge import Row
     from harness.probes.gpu import GpuDevice
-    from harness.pytest_plugin.marks import Guard, Want
-
-GUARD: Final[pytest.StashKey[Guard]] = pytest.StashKey()
-"""How a test is supervised; absent for a test that runs as always."""
-WANT: Final[pytest.StashKey[Want]] = pytest.StashKey()
-"""The GPUs that a test asks for."""
-LEASED: Final[pytest.StashKey[tuple[GpuDevice, ...]]] = pytest.StashKey()
-ROW: Final[pytest.StashKey[Row]] = pytest.StashKey()
-DEADLINE: Final = pytest.StashKey[float]()
-"""The limit that pytest-timeout would have set, in seconds."""
 
 MARKS: Final = frozenset({"supervised", "gpu", "cuda", "rocm", "scenario"})
 OFF_UNDER: Final = ("usepdb", "trace")

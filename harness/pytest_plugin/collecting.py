@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from harness.pytest_plugin import GUARD, WANT
 from harness.pytest_plugin.hardware import matching, read_pool
+from harness.pytest_plugin.keys import GUARD, WANT
 from harness.pytest_plugin.marks import read_guard, read_want
 
 GPU_MARKS = ("gpu", "cuda", "rocm")
