@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from harness.pytest_plugin.keys import DEADLINE, GUARD, LEASED, ROW
+from harness.pytest_plugin.keys import DEADLINE, GUARD, LEASED, ROW, SCENARIO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,7 @@ def pytest_ignore_collect(config: pytest.Config) -> bool | None:
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     """Read the marks, once and before anything runs, so that a wrong one is a clear line and no late surprise."""
     everything = _mode(config) == "all"
-    marked = [item for item in items if everything or not MARKS.isdisjoint(item.keywords)]
+    marked = [item for item in items if everything or any(mark.name in MARKS for mark in item.iter_markers())]
     if marked:
         from harness.pytest_plugin.collecting import read_marks
 
@@ -139,7 +139,7 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool | None:  
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> None:
     """Run the cell that a test is about before its body."""
-    if "scenario" in item.keywords and (mark := item.get_closest_marker("scenario")):
+    if mark := item.stash.get(SCENARIO, None):
         from harness.pytest_plugin.cells import run_marked
 
         item.stash[ROW] = run_marked(item, mark)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from harness.pytest_plugin.hardware import matching, read_pool
-from harness.pytest_plugin.keys import GUARD, WANT
+from harness.pytest_plugin.keys import GUARD, SCENARIO, WANT
 from harness.pytest_plugin.marks import read_guard, read_want
 
 GPU_MARKS = ("gpu", "cuda", "rocm")
@@ -29,6 +29,8 @@ def read_marks(config: pytest.Config, items: Sequence[pytest.Item], *, everythin
         except pytest.UsageError as error:
             msg = f"{item.nodeid}: {error}"
             raise pytest.UsageError(msg) from None
+        if (mark := item.get_closest_marker("scenario")) is not None:
+            item.stash[SCENARIO] = mark
         if want is not None:
             item.stash[WANT] = want
             if not config.option.collectonly and (why := _lacking(config, item)):

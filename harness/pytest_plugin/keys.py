@@ -16,6 +16,8 @@ GUARD: Final[pytest.StashKey[Guard]] = pytest.StashKey()
 WANT: Final[pytest.StashKey[Want]] = pytest.StashKey()
 """The GPUs that a test asks for."""
 LEASED: Final[pytest.StashKey[tuple[GpuDevice, ...]]] = pytest.StashKey()
+SCENARIO: Final = pytest.StashKey[pytest.Mark]()
+"""The mark of a test that is about a cell."""
 ROW: Final[pytest.StashKey[Row]] = pytest.StashKey()
 DEADLINE: Final = pytest.StashKey[float]()
 """The limit that pytest-timeout would have set, in seconds."""
