@@ -290,18 +290,6 @@ class _Session:
                 return found
             time.sleep(0.5)
 
-    def _gpu_residue(self, sink: Sink, members: Sequence[ProcessKey]) -> None:
-        """Wait for the GPU memory of an attempt to come back, and record what does not."""
-        until = time.monotonic() + GPU_RETURN_S
-        while self.environment.gpus:
-            gpus = look_at_gpus(self.request.without)
-            held = [found for found in explain(gpus.devices, gpus.holders, ledger=members) if found.ours]
-            if not held or time.monotonic() > until:
-                for found in held:
-                    sink(LeftBehind(what="gpu_memory", name=found.reason, bytes=(found.mib or 0) << 20))
-                return
-            time.sleep(0.5)
-
     def _overlays(self, launch: Launch) -> dict[str, Path]:
         paths = {}
         for package, version in launch.overlays.items():
@@ -336,11 +324,25 @@ class _Session:
         )
         try:
             members = supervise(command, sink, self.interrupts, self.watcher.running)
-            self._gpu_residue(sink, members)
+            if self.environment.gpus:
+                record_gpu_residue(sink, members, self.request.without)
         except RecordingError:
             raise
         except OSError as error:
             sink(AttemptEnded(end="harness_error", wall_s=0.0, detail=f"{type(error).__name__}: {error}"))
+
+
+def record_gpu_residue(sink: Sink, members: Sequence[ProcessKey], without: frozenset[str] = frozenset()) -> None:
+    """Wait for the GPU memory of processes that have ended to come back, and record what does not."""
+    until = time.monotonic() + GPU_RETURN_S
+    while True:
+        gpus = look_at_gpus(without)
+        held = [found for found in explain(gpus.devices, gpus.holders, ledger=members) if found.ours]
+        if not held or time.monotonic() > until:
+            for found in held:
+                sink(LeftBehind(what="gpu_memory", name=found.reason, bytes=(found.mib or 0) << 20))
+            return
+        time.sleep(0.5)
 
 
 def _project() -> str:

@@ -40,6 +40,10 @@ class GpuDevice:
     utilisation_pct: int | None = None
     pci: str = ""
     """``DOMAIN:BUS:DEVICE.FUNCTION`` in lower case with a domain of four digits, or empty."""
+    arch: str = ""
+    """What compilers call it, such as ``sm_90`` or ``gfx942``; empty where a source does not tell."""
+    nvlinks: int | None = None
+    """How many of its NVLinks are up; ``None`` where a source does not tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +201,8 @@ def _merged(one: GpuDevice, other: GpuDevice) -> GpuDevice:
         memory_used_mib=other.memory_used_mib if one.memory_used_mib is None else one.memory_used_mib,
         utilisation_pct=other.utilisation_pct if one.utilisation_pct is None else one.utilisation_pct,
         pci=one.pci or other.pci,
+        arch=one.arch or other.arch,
+        nvlinks=other.nvlinks if one.nvlinks is None else one.nvlinks,
     )
 
 

@@ -67,6 +67,7 @@ def _devices(root: Path, nodes: Path) -> dict[str, GpuDevice]:
                 vendor="amd",
                 model=device.model,
                 memory_total_mib=_bank_mib(node),
+                arch=device.arch,
             )
         found[number] = device
     return found
@@ -88,6 +89,7 @@ def _device(root: Path, node: Path, facts: dict[str, str], number: str, index: i
         memory_total_mib=_bank_mib(node) if total is None else total // MIB,
         memory_used_mib=None if used is None else used // MIB,
         pci=pci if place else "",
+        arch=_target(facts),
     )
 
 

@@ -1,4 +1,4 @@
-"""The Linux calls that the standard library lacks: subreaper and exit information of a pidfd."""
+"""The Linux calls that the standard library lacks: subreaper, exit information of a pidfd, inotify."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ import ctypes
 import errno
 import fcntl
 import os
+import signal
 import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Final
 
+PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
+IN_MOVED_TO: Final = 0x80
+IN_CREATE: Final = 0x100
+_INOTIFY_EVENT: Final = struct.Struct("iIII")
+"""``struct inotify_event``: watch, mask, cookie, length of the name that follows."""
 PIDFD_INFO_EXIT: Final = 1 << 3
 _INFO: Final = struct.Struct("=QQ11Ii")
 """``struct pidfd_info``, version 0 (include/uapi/linux/pidfd.h): mask, cgroup id, eleven ids, exit code; 64 bytes."""
@@ -34,6 +41,38 @@ def become_subreaper() -> None:
     if _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def end_with_parent(number: signal.Signals, parent: int) -> None:
+    """Let the kernel send a signal to this process when its parent ends (PR_SET_PDEATHSIG); at once if it has ended."""
+    _libc.prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), number)
+
+
+def watch_folder(folder: Path) -> int | None:
+    """Return a descriptor that becomes readable when an entry appears in a folder, or ``None`` where there is none."""
+    descriptor: int = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    if descriptor < 0:
+        return None
+    if _libc.inotify_add_watch(descriptor, os.fsencode(folder), IN_CREATE | IN_MOVED_TO) < 0:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def read_appeared(descriptor: int) -> set[str]:
+    """Return the names that have appeared in a watched folder since the last call."""
+    try:
+        data = os.read(descriptor, 1 << 16)
+    except BlockingIOError:
+        return set()
+    names, at = set(), 0
+    while at < len(data):
+        *_, length = _INOTIFY_EVENT.unpack_from(data, at)
+        at += _INOTIFY_EVENT.size + length
+        names.add(os.fsdecode(data[at - length : at].rstrip(b"\0")))
+    return names - {""}
 
 
 @contextmanager

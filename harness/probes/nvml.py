@@ -104,7 +104,30 @@ def _device(nvml: ModuleType, handle: object, index: int) -> GpuDevice:
         memory_used_mib=memory.used // MIB if memory is not None else None,
         utilisation_pct=_utilisation(nvml, handle),
         pci=pci_address(_text(nvml.nvmlDeviceGetPciInfo(handle).busId)),
+        arch=_arch(nvml, handle),
+        nvlinks=_nvlinks(nvml, handle),
     )
+
+
+def _arch(nvml: ModuleType, handle: object) -> str:
+    try:
+        major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    except (nvml.NVMLError, AttributeError):
+        return ""
+    return f"sm_{major}{minor}"
+
+
+def _nvlinks(nvml: ModuleType, handle: object) -> int | None:
+    """Return how many NVLinks are up; a GPU without any refuses the question."""
+    up = 0
+    for link in range(getattr(nvml, "NVML_NVLINK_MAX_LINKS", 18)):
+        try:
+            up += nvml.nvmlDeviceGetNvLinkState(handle, link) == 1
+        except AttributeError:
+            return None
+        except nvml.NVMLError:
+            break
+    return up
 
 
 def _utilisation(nvml: ModuleType, handle: object) -> int | None:

@@ -66,13 +66,19 @@ class HangDetector:
     """
 
     def __init__(
-        self, ledger: Ledger, sink: Sink, gpu_busy: Callable[[frozenset[ProcessKey], float], str] = lambda *_: ""
+        self,
+        ledger: Ledger,
+        sink: Sink,
+        gpu_busy: Callable[[frozenset[ProcessKey], float], str] = lambda *_: "",
+        *,
+        quiet_s: float = QUIET_S,
     ) -> None:
         self._ledger = ledger
         self._sink = sink
         self._gpu_busy = gpu_busy
         """Says which busy GPUs some processes hold; may be asked in another thread."""
-        self._activity = Activity(QUIET_S)
+        self._quiet_s = quiet_s
+        self._activity = Activity(quiet_s)
         self._next = time.monotonic() + INTERVAL_S
         self._last = time.monotonic()
         self._since: dict[str, _Since] = {}
@@ -209,7 +215,7 @@ class HangDetector:
                 self._retries.add(key)
             cone = _cone(graph, key)
             reason = f"phase {phase!r} of pid {pid} has been open for {now - began:.0f} s"
-            quiet = now - max(began, self._moved) >= QUIET_S
+            quiet = now - max(began, self._moved) >= self._quiet_s
             self._waiter = key
             if busy := [one for one in cone if self._activity.cpu_share(one) >= BUSY_CPU]:
                 self._spinning(graph, busy, reason, now, quiet=quiet)
@@ -217,7 +223,9 @@ class HangDetector:
                 if rounds >= ROUNDS_PER_S and not any(self._moves(one) for one in running):
                     lines = [reason, f"pid {key.pid} sleeps and tries again {rounds:.0f} times a second for nothing"]
                     self._say("livelock", (key,), lines, proved=False)
-            elif quiet and self._activity.span_s(key) >= QUIET_S - 2 and not any(self._moves(one) for one in cone):
+            elif (
+                quiet and self._activity.span_s(key) >= self._quiet_s - 2 and not any(self._moves(one) for one in cone)
+            ):
                 self._quiet(graph, key, cone, reason, now)
         self._waiter = None
 
@@ -228,7 +236,7 @@ class HangDetector:
             moved = self._activity.moved_bytes(key)
             if moved:
                 self._since.pop(f"spin {key}", None)
-            elif self._lasts(f"spin {key}", running, now) >= QUIET_S - 2 and quiet:
+            elif self._lasts(f"spin {key}", running, now) >= self._quiet_s - 2 and quiet:
                 share = self._activity.cpu_share(key)
                 lines = [reason, f"pid {key.pid} uses {share:.1f} processors and has not read or written a byte"]
                 self._say_declared("livelock", (key,), lines, frozenset({key}), now)
@@ -249,7 +257,7 @@ class HangDetector:
     def _quiet(self, graph: Graph, key: ProcessKey, cone: frozenset[ProcessKey], reason: str, now: float) -> None:
         peers = [one for one in sorted(cone) if one != key and not BACKGROUND.match(graph.names.get(one, ""))]
         ends = [one for one in peers if not (_awaited(graph, one) & set(peers))] or peers
-        nothing = f"nothing has moved for {QUIET_S:g} s in the {len(cone)} processes that it waits for"
+        nothing = f"nothing has moved for {self._quiet_s:g} s in the {len(cone)} processes that it waits for"
         lines = [reason, nothing, *explain(graph, [key, *ends])[:12]]
         self._say_declared("waiting_for_peer", tuple(ends or [key]), lines, cone, now)
 
@@ -265,11 +273,13 @@ class HangDetector:
         if not dead or any(self._moves(key) for key in dead):
             self._since.pop("polling", None)
             return
-        if self._lasts("polling", dead, now) >= QUIET_S <= now - self._moved and all(
-            self._activity.span_s(key) > QUIET_S - 2 for key in dead
+        if self._lasts("polling", dead, now) >= self._quiet_s <= now - self._moved and all(
+            self._activity.span_s(key) > self._quiet_s - 2 for key in dead
         ):
             core = culprits(graph, dead) or tuple(sorted(dead))
-            lines = [f"only time-outs wake these {len(dead)} processes, and nothing else has moved for {QUIET_S:g} s"]
+            lines = [
+                f"only time-outs wake these {len(dead)} processes, and nothing else has moved for {self._quiet_s:g} s"
+            ]
             kind = "deadlock" if len(core) == 1 and core[0] in _cone(graph, core[0]) else "waiting_for_peer"
             self._say(kind, core, [*lines, *explain(graph, core)[:12]], proved=False, weak=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -33,8 +34,9 @@ from harness.supervise.capture import CaptureJob
 from harness.supervise.channel import PhaseChannel
 from harness.supervise.cookie import new_cookie
 from harness.supervise.faults.plan import FaultPlan
+from harness.supervise.function import open_descriptors, start_function
 from harness.supervise.gpu_watch import GpuWatch
-from harness.supervise.hang import HangDetector
+from harness.supervise.hang import QUIET_S, HangDetector
 from harness.supervise.ledger import Ledger
 from harness.supervise.merged import merge_captures, standing, write_merged
 from harness.supervise.observer import Observer
@@ -64,6 +66,10 @@ class Command:
     spare_survivors: bool = False
     """Whether processes that outlive the program are named and left alone."""
     on_hang: OnHang = OnHang.CAPTURE
+    quiet_s: float = QUIET_S
+    """How long nothing may move under a declared phase, in seconds."""
+    function: Callable[[], int] | None = None
+    """The program where it is a function (`start_function`): a fork with our streams; ``argv`` only names it then."""
 
 
 @dataclass(slots=True)
@@ -119,6 +125,9 @@ def supervise(
 class _Attempt:
     def __init__(self, command: Command, sink: Sink, interrupts: Interrupts, show: Callable[[Status], None]) -> None:
         self.command = command
+        self.inherited = open_descriptors()
+        """What was open before we opened anything: all that a forked program is to have."""
+        self.switch_s = sys.getswitchinterval()
         self.cookie = new_cookie()
         self.sink: Sink = sink
         self.ledger = Ledger(self._record)
@@ -126,12 +135,14 @@ class _Attempt:
         self.group = _group(self.cookie, command.without)
         self.observer = Observer(self.ledger, self.cookie, command.without, self.connector, self.group)
         self.shm = ShmWatch(self.ledger, self._record)
+        if self.shm.descriptor is not None:
+            self.observer.watch_fd(self.shm.descriptor)
         self.faults = FaultPlan(command.faults, self.ledger, self._record)
         self.channel = PhaseChannel(command.folder / "phases.jsonl", command.nonce)
         self.capture: CaptureJob | None = None
         self.hang_captured = False
         self.gpus = GpuWatch(self.ledger, self._record, self.observer.helpers, command.without)
-        self.hang = HangDetector(self.ledger, self._record, self.gpus.busy)
+        self.hang = HangDetector(self.ledger, self._record, self.gpus.busy, quiet_s=command.quiet_s)
         self.interrupts = interrupts
         self.show = show
         self.status = Status()
@@ -152,6 +163,7 @@ class _Attempt:
         slow = 0.0
         while course.state is not State.DONE:
             self.observer.wait()
+            self.shm.appeared()
             self._read_channel()
             self.faults.tick()
             self.hang.tick(time.monotonic())
@@ -200,6 +212,8 @@ class _Attempt:
             PHASES: str(folder / "phases.jsonl"),
             SCRATCH: str(self.command.scratch),
         }
+        if self.command.function is not None:
+            return start_function(self.command.function, env, self.inherited, self._as_before)
         if self.command.attached:
             attached = subprocess.Popen(self.command.argv, env=env)
             attached.returncode = 0  # the observer reaps it; Popen must not try
@@ -216,6 +230,11 @@ class _Attempt:
             )
         child.returncode = 0
         return child.pid
+
+    def _as_before(self) -> None:
+        """Give a forked program the signal handlers and the turns of threads that this process had."""
+        self.interrupts.__exit__()
+        sys.setswitchinterval(self.switch_s)
 
     def _situation(self, now: float, *, root_running: bool) -> Situation:
         return Situation(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.events import LeftBehind, ProcessKey, ShmSeen
-from harness.probes import proc
+from harness.probes import linux, proc
 from harness.record import Sink
 from harness.supervise.ledger import Ledger
 
@@ -25,6 +25,14 @@ class ShmWatch:
         self._before = _names()
         self._looks: dict[str, int] = {}
         self._owned: dict[str, ProcessKey] = {}
+        self.descriptor = linux.watch_folder(SHM)
+        """Readable when an entry has appeared (see `appeared`); ``None`` where the kernel does not tell."""
+
+    def appeared(self) -> None:
+        """Search for the holders of entries that have appeared just now: some are held for a moment only."""
+        if self.descriptor is not None:
+            for name in linux.read_appeared(self.descriptor) - self._owned.keys():
+                self._attribute(name)
 
     def look(self) -> None:
         """Search the tree for holders of entries that are new since the start."""
@@ -32,14 +40,19 @@ class ShmWatch:
             if self._looks.get(name, 0) >= MAX_LOOKS:
                 continue
             self._looks[name] = self._looks.get(name, 0) + 1
-            path = str(SHM / name)
-            holder = next((entry for entry in self._ledger.running() if proc.holds(entry.key.pid, path)), None)
-            if holder is not None:
-                self._owned[name] = holder.key
-                self._sink(ShmSeen(path=path, key=holder.key, size=_size(name)))
+            self._attribute(name)
+
+    def _attribute(self, name: str) -> None:
+        path = str(SHM / name)
+        holder = next((entry for entry in self._ledger.running() if proc.holds(entry.key.pid, path)), None)
+        if holder is not None:
+            self._owned[name] = holder.key
+            self._sink(ShmSeen(path=path, key=holder.key, size=_size(name)))
 
     def reclaim(self) -> None:
-        """Record and remove what the attempt has left in /dev/shm; call when its processes are gone."""
+        """Record and remove what the attempt has left in /dev/shm; call once, when its processes are gone."""
+        if self.descriptor is not None:
+            os.close(self.descriptor)
         for name in sorted(self._owned.keys() & _names()):
             size = _size(name)
             try:

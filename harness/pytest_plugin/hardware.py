@@ -1,0 +1,106 @@
+"""The GPUs that tests may lease: looked up without CUDA or HIP in this process, or taken for granted by an option."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import pytest
+
+from harness.probes.gpu import GpuDevice
+from harness.pytest_plugin.marks import Want
+
+POOL: Final = pytest.StashKey[tuple[tuple[GpuDevice, ...], str]]()
+SLACK: Final = 0.95
+"""A GPU sold with 80 GiB shows a little less; that it falls short by this much is not held against it."""
+VISIBLE: Final = {"nvidia": "CUDA_VISIBLE_DEVICES", "amd": "HIP_VISIBLE_DEVICES"}
+
+
+def read_pool(config: pytest.Config) -> tuple[tuple[GpuDevice, ...], str]:
+    """Return the GPUs of this machine that this process may see, once per session, and how they were found.
+
+    Raises:
+        pytest.UsageError: If ``--crashcart-gpus`` cannot be understood.
+    """
+    if POOL not in config.stash:
+        said = config.option.crashcart_gpus
+        if said is not None:
+            config.stash[POOL] = parse_gpus(said), "--crashcart-gpus"
+        else:
+            from harness.probes.gpu_probes import look_at_gpus
+
+            config.stash[POOL] = visible(look_at_gpus().devices, os.environ), "this machine"
+    return config.stash[POOL]
+
+
+def parse_gpus(text: str) -> tuple[GpuDevice, ...]:
+    """Read ``none`` or ``VENDOR:GIB[:ARCH[:nvlink]],…``.
+
+    Raises:
+        pytest.UsageError: If it is neither.
+    """
+    if text == "none":
+        return ()
+    return tuple(_parse_one(index, one, text) for index, one in enumerate(text.split(",")))
+
+
+def _parse_one(index: int, one: str, text: str) -> GpuDevice:
+    vendor, _, rest = one.strip().partition(":")
+    memory, _, rest = rest.partition(":")
+    arch, _, link = rest.partition(":")
+    if vendor not in VISIBLE or not memory.isdigit() or link not in {"", "nvlink"}:
+        msg = f"--crashcart-gpus {text!r}: {one!r} is not VENDOR:GIB[:ARCH[:nvlink]], as in nvidia:80:sm_90,amd:192"
+        raise pytest.UsageError(msg)
+    return GpuDevice(
+        index=index,
+        uuid=f"stated-{index}",
+        vendor=vendor,
+        model="as stated",
+        memory_total_mib=int(memory) << 10,
+        arch=arch,
+        nvlinks=int(link == "nvlink"),
+    )
+
+
+def visible(devices: Sequence[GpuDevice], environ: Mapping[str, str]) -> tuple[GpuDevice, ...]:
+    """Return the GPUs that the environment leaves to this process, by number or by the beginning of a UUID."""
+    known = [device for device in devices if device.vendor in VISIBLE]
+    return tuple(device for device in known if _is_visible(device, environ.get(VISIBLE[device.vendor])))
+
+
+def _is_visible(device: GpuDevice, listed: str | None) -> bool:
+    if listed is None:
+        return True
+    names = [name.strip() for name in listed.split(",") if name.strip()]
+    return any(name == str(device.index) or (len(name) > 4 and device.uuid.startswith(name)) for name in names)  # noqa: PLR2004 - "GPU-" is no UUID
+
+
+def matching(pool: Sequence[GpuDevice], want: Want) -> tuple[GpuDevice, ...]:
+    """Return the GPUs that suit a wish, of one vendor: the one that has most of them where none is named."""
+    suiting = [device for device in pool if _suits(device, want)]
+    vendors = sorted(
+        {device.vendor for device in suiting}, key=lambda vendor: -sum(d.vendor == vendor for d in suiting)
+    )
+    return tuple(device for device in suiting if device.vendor == vendors[0])
+
+
+def _suits(device: GpuDevice, want: Want) -> bool:
+    total = device.memory_total_mib
+    return (
+        (want.vendor is None or device.vendor == want.vendor)
+        and (want.memory_gib is None or (total is not None and total >= want.memory_gib * 1024 * SLACK))
+        and (want.arch is None or device.arch == want.arch)
+        and (not want.nvlink or bool(device.nvlinks))
+    )
+
+
+def environment_for(devices: Sequence[GpuDevice]) -> dict[str, str]:
+    """Return the variables that show exactly these GPUs to a process, numbered as the driver's tools number them."""
+    env: dict[str, str] = {}
+    for device in devices:
+        name = VISIBLE[device.vendor]
+        env[name] = f"{env[name]},{device.index}" if name in env else str(device.index)
+    if "CUDA_VISIBLE_DEVICES" in env:
+        env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # without it CUDA counts the fastest first
+    return env
