@@ -81,7 +81,7 @@ def plan(
     cells: dict[str, Cell] = {}
     for scenario in scenarios:
         for params in _points(scenario, suite, selection):
-            cell = _cell(scenario, params, environment, suite)
+            cell = cell_at(scenario, params, environment, suite)
             cells.setdefault(cell.id, cell)
     if not cells:
         msg = "the selection leaves no cell"
@@ -126,7 +126,8 @@ def _check(axis: Axis, values: Iterable[str]) -> bool:
     return True
 
 
-def _cell(scenario: Scenario, params: dict[str, str], environment: Environment, suite: str | None) -> Cell:
+def cell_at(scenario: Scenario, params: dict[str, str], environment: Environment, suite: str | None = None) -> Cell:
+    """Return the cell at one point, whose parameters are complete; the suite decides whether it is needed."""
     row = next((row for row in scenario.rows if scenario.complete(row.params) == params), None)
     description = scenario.describe(params)
     unlisted = any(params[axis.name] not in axis.values for axis in scenario.axes)
