@@ -44,8 +44,8 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         tok_s REAL,
         PRIMARY KEY (run, cell)
     ) WITHOUT ROWID;
-    CREATE INDEX results_by_track ON results (track, machine, at, fails);
-    CREATE INDEX results_by_cell ON results (cell, machine, at, fails);
+    CREATE INDEX results_by_track ON results (track, machine, at, run, fails);
+    CREATE INDEX results_by_cell ON results (cell, machine, at, run, fails);
     """,
 )
 """Each brings the schema one version on (``PRAGMA user_version``); one that was released is never changed."""
@@ -57,17 +57,21 @@ def connect(path: Path) -> sqlite3.Connection:
     Raises:
         RecordError: If it is no database, or of a newer crashcart, or may not be written.
     """
+    database = None
     try:
         database = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute("PRAGMA foreign_keys = ON")
         migrate(database, path)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, RecordError) as error:
+        if database is not None:
+            database.close()
+        if isinstance(error, RecordError):
+            raise
         msg = f"cannot use the history {path}: {error}"
-        raise RecordError(
-            msg, hint=f"crashcart history --in {path.parent} --rebuild makes it anew from the runs"
-        ) from error
+        hint = f"crashcart history --in {path.parent} --rebuild makes it anew from the runs"
+        raise RecordError(msg, hint=hint) from error
     return database
 
 
