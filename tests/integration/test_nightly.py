@@ -360,7 +360,7 @@ def real_config(folder: Path, version: str) -> None:
     (folder / "n.toml").write_text(
         f'[versions]\nverl = "{version}"\n'
         '[[run]]\nscenario = "actor_gc"\nparams = { keep_parent = "false" }\n'
-        '[bisect]\ncandidates.verl = ["0.3.0.post1", "0.4.0", "0.4.1"]\n'
+        '[bisect]\ncandidates.verl = ["0.4.0"]\n'
         '[notify]\ncommand = ["sh", "-c", "cat >> told.jsonl; echo >> told.jsonl"]\n'
     )
 
@@ -381,7 +381,7 @@ def _summaries(texts: Sequence[str]) -> list[dict[str, Any]]:
 
 @pytest.mark.real_stack
 def test_three_nights_of_verl_with_a_release_that_goes_back(tmp_path: Path) -> None:
-    """verl 0.4.1, then 0.2.0.post2, killed half-way through its bisection, then the same again (some minutes).
+    """verl 0.4.1, then 0.3.0.post1, killed half-way through its bisection, then the same again (some minutes).
 
     0.4.0 passes strong handles on (verl#1443), so what is lost by going back is 0.4.0. A failure that the scenario
     declares for that release is as expected on the third night: exit code 0.
@@ -392,7 +392,7 @@ def test_three_nights_of_verl_with_a_release_that_goes_back(tmp_path: Path) -> N
         pytest.skip(f"the CPU stack is not complete: {why}")
     real_config(tmp_path, "0.4.1")
     first = real(tmp_path, "--json", code=0)
-    real_config(tmp_path, "0.2.0.post2")
+    real_config(tmp_path, "0.3.0.post1")
     with subprocess.Popen(
         command("nightly", "n.toml"), cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
