@@ -10,16 +10,17 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
 from harness.errors import RecordError, UsageError
 from harness.history.entries import Entry, Standing, standing
-from harness.history.facts import RunFacts, read_facts
 from harness.history.schema import connect
 from harness.outcome import VerdictName
-from harness.record import MANIFEST
+
+if TYPE_CHECKING:
+    from harness.history.facts import RunFacts
 
 FILE: Final = "history.sqlite"
 WINDOW: Final = 200
@@ -85,13 +86,17 @@ class History:
         """
         known = {name for (name,) in self.database.execute("SELECT name FROM runs WHERE ended = 1")}
         found = sorted(entry.name for entry in os.scandir(self.folder) if entry.is_dir(follow_symlinks=False))
-        fresh = [self.folder / name for name in found if name not in known and (self.folder / name / MANIFEST).exists()]
+        fresh = [self.folder / name for name in found if name not in known]
+        if not fresh:
+            return 0
+        from harness.history.facts import read_facts  # what judges and records is needed for new runs only: it is slow
+
         count = 0
         for directory in fresh:
             try:
                 self.add(read_facts(directory))
             except RecordError:
-                continue  # damaged, or of a newer crashcart: `crashcart report` says so of each
+                continue  # no run, damaged, or of a newer crashcart: `crashcart report` says so of each
             count += 1
         return count
 
