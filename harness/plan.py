@@ -35,9 +35,14 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def folder(self) -> str:
-        """Name of the cell's folder: a readable slug and a hash of the id."""
-        slug = re.sub(r"[^A-Za-z0-9.]+", "-", self.id).strip("-")[:60]
-        return f"{slug}-{hashlib.sha256(self.id.encode()).hexdigest()[:8]}"
+        """Name of the cell's folder."""
+        return cell_folder(self.id)
+
+
+def cell_folder(cell: str) -> str:
+    """Return a name for files of a cell: a readable slug and a hash of its id."""
+    slug = re.sub(r"[^A-Za-z0-9.]+", "-", cell).strip("-")[:60]
+    return f"{slug}-{hashlib.sha256(cell.encode()).hexdigest()[:8]}"
 
 
 def parse_selection(options: Iterable[str]) -> dict[str, tuple[str, ...]]:

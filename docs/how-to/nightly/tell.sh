@@ -1,6 +1,6 @@
 #!/bin/bash
-# Posts the news of a night to a chat whose webhook takes {"text": …}. Called by crashcart nightly (notify.command) with
-# the summary as JSON on stdin and as Markdown in $CRASHCART_SUMMARY; a night that could not begin has only the JSON.
+# Posts the news of a night to a chat whose webhook takes {"text": …}. crashcart nightly calls it (notify.command) with
+# the summary as JSON on stdin and as Markdown in $CRASHCART_SUMMARY; a night that could not begin has the JSON only.
 set -euo pipefail
 python3 -c '
 import json, os, sys
