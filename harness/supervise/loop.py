@@ -24,8 +24,10 @@ from harness.events import (
     StopStep,
     Suspected,
 )
+from harness.probes import cgroup
+from harness.probes.cgroup import Group
 from harness.probes.connector import Connector, ConnectorUnavailableError
-from harness.probes.linux import become_subreaper
+from harness.probes.linux import become_subreaper, prompt
 from harness.record import Sink
 from harness.spec import Fault
 from harness.supervise.capture import CaptureJob
@@ -78,6 +80,8 @@ class Status:
     phase: str = "start"
     processes: int = 0
     state: str = "running"
+    hang: Suspected | None = None
+    """What was found, as soon as it is."""
 
 
 class Interrupts:
@@ -108,7 +112,8 @@ def supervise(
     """
     attempt = _Attempt(command, sink, interrupts, show)
     try:
-        attempt.run()
+        with prompt(realtime="realtime" not in command.without):
+            attempt.run()
     except BaseException:
         attempt.abandon()
         raise
@@ -124,8 +129,9 @@ class _Attempt:
         self.cookie = new_cookie()
         self.sink: Sink = sink
         self.ledger = Ledger(self._record)
-        self.connector, self.missing = _connector(command.sources)
-        self.observer = Observer(self.ledger, self.cookie, command.without, self.connector)
+        self.connector, self.missing = _connector(command.sources, command.without)
+        self.group = _group(self.cookie, command.without)
+        self.observer = Observer(self.ledger, self.cookie, command.without, self.connector, self.group)
         self.shm = ShmWatch(self.ledger, self._record)
         self.faults = FaultPlan(command.faults, self.ledger, self._record)
         self.channel = PhaseChannel(command.folder / "phases.jsonl", command.nonce)
@@ -178,9 +184,16 @@ class _Attempt:
             for entry in self.ledger.running():
                 _send(entry.pidfd, signal.SIGKILL)
             self.observer.wait(0.02)
+        self._close()
+
+    def _close(self) -> None:
         self.hang.close()
         self.shm.reclaim()
         self.observer.close()
+        if self.connector is not None:
+            self.connector.close()
+        if self.group is not None:
+            self.group.remove()
 
     def _start(self) -> int:
         folder = self.command.folder
@@ -225,6 +238,7 @@ class _Attempt:
         """Take stacks while the tree hangs; `stop.step` ends it if that was ordered."""
         self.hang_captured = True
         self.status.state = "hung"
+        self.status.hang = self.hang.found
         self.show(self.status)
         if self.command.on_hang is OnHang.CAPTURE and self.capture is None:
             folder = self.command.folder / "stacks"
@@ -273,6 +287,7 @@ class _Attempt:
 
     def _slow_tick(self, course: Course) -> None:
         self.shm.look()
+        self.observer.sweep()
         self.status.processes = len(self.ledger.running())
         self.status.state = course.state.name.lower()
         self.show(self.status)
@@ -290,11 +305,7 @@ class _Attempt:
         self.faults.undo_all()
         for entry in self.ledger.running():
             self.sink(LeftBehind(what="process", name=entry.name, key=entry.key))
-        self.hang.close()
-        self.shm.reclaim()
-        self.observer.close()
-        if self.connector is not None:
-            self.connector.close()
+        self._close()
         if self.observer.lost_events:
             lost = f"the process-event connector lost events {self.observer.lost_events} times; pidfds were still there"
             self.sink(HarnessNote(note=lost))
@@ -306,14 +317,26 @@ class _Attempt:
         self.sink(event)
 
 
-def _connector(sources: tuple[str, ...]) -> tuple[Connector | None, str]:
+def _connector(sources: tuple[str, ...], without: frozenset[str]) -> tuple[Connector | None, str]:
     """Return the connector where it was asked for and can be had, otherwise why it cannot."""
     if "connector" not in sources:
         return None, ""
+    if "connector" in without:
+        return None, "going on without the process-event connector: it was taken away by --without"
     try:
         return Connector(), ""
     except ConnectorUnavailableError as error:
         return None, f"going on without the process-event connector: {error}"
+
+
+def _group(cookie: str, without: frozenset[str]) -> Group | None:
+    """Return a cgroup for the attempt, or ``None`` where it cannot be had, or is not to be."""
+    if "cgroup" in without or cgroup.probe() is not None:
+        return None
+    try:
+        return Group(cookie)
+    except OSError:
+        return None
 
 
 def _last_line(path: Path) -> str:

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from harness.events import ProcessKey, StacksCaptured
+from harness.probes.threads import Wait
 from harness.stacks import dumps, render
 from harness.stacks.as_json import as_json
+from harness.stacks.kernel import kernel_stacks
 from harness.stacks.merge import merge
-from harness.stacks.model import Frame, Process, ThreadStack
+from harness.stacks.model import Process, ThreadStack
 from harness.stacks.suspect import Findings, suspects
 from harness.stacks.svg import svg
 
@@ -52,7 +56,8 @@ def merge_captures(
             dumped |= {captured.key} if found else set()
     for captured in captures:
         if captured.tool == "proc" and captured.path and captured.key not in dumped:
-            stacks += _from_proc(folder / captured.path, Process.of(captured.key, names.get(captured.key, "")))
+            waits = msgspec.json.decode((folder / captured.path).read_bytes(), type=list[Wait])
+            stacks += kernel_stacks(Process.of(captured.key, names.get(captured.key, "")), waits)
     if not stacks:
         return None
     merged = merge(stacks)
@@ -70,18 +75,3 @@ def write_merged(merged: MergedStacks, folder: Path) -> None:
     (folder / TEXT).write_text(merged.text)
     (folder / "merged.json").write_text(json.dumps(merged.document))
     (folder / "merged.svg").write_text(merged.picture)
-
-
-def _from_proc(path: Path, process: Process) -> list[ThreadStack]:
-    """Return one frame a thread: the call that it is blocked in, with the kernel's wait channel as its place."""
-    return [
-        ThreadStack(
-            process,
-            (Frame(f"[kernel] {wait['call']}", wait["wchan"] if wait["wchan"] != "0" else "", native=True),),
-            thread_id=wait["tid"],
-            thread_name=wait["name"],
-            state=wait["kind"],
-            tool="proc",
-        )
-        for wait in json.loads(path.read_text())
-    ]
