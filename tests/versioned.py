@@ -27,6 +27,7 @@ SCENARIO = Scenario(
     references=(Reference(name="none", url="https://example.invalid"),),
     axes=(
         Axis(name="probe", values=("installed",), doc="release of a small package", package="ccprobe", shown=True),
+        Axis(name="other", values=("installed",), doc="release of another package", package="ccother"),
         Axis(name="shard", values=("0", "1", "2"), doc="several cells", shown=True),
         Axis(name="slow", values=("no", "yes"), doc="takes seconds"),
     ),
@@ -35,7 +36,10 @@ SCENARIO = Scenario(
     expect=lambda params, environment: None,  # noqa: ARG005 - nothing is declared: the history is the expectation
     requires=lambda params, environment: None,  # noqa: ARG005 - runs anywhere
     launch=lambda params, environment: Launch(  # noqa: ARG005 - as it is
-        module="tests.programs.versioned", overlays={"ccprobe": params["probe"]}, deadline_s=60, expected_s=1
+        module="tests.programs.versioned",
+        overlays={"ccprobe": params["probe"], "ccother": params["other"]},
+        deadline_s=60,
+        expected_s=1,
     ),
     oracle=oracle,
 )

@@ -50,6 +50,8 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str = ""
     named: bool = False
     culprit: str | None = None
+    fresh: bool = False
+    """Whether it came to its end tonight."""
     again: str = ""
     """The command that goes on with it, or repeats it."""
 

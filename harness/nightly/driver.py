@@ -103,8 +103,11 @@ def _do(state: State, night: Night) -> Summary:
         findings = list(_findings(history, state, night))
     looked, notes = searches(state, night, findings)
     code = exit_code(list(rows.values()), [one.cell for one in night.cells])
+    lost = [f"left no row: {one.cell.id}" for one in night.cells if one.cell.id not in rows]
+    if lost and code is ExitCode.OK:
+        code = ExitCode.NO_VERDICT
     alarm = ExitCode.UNEXPECTED if alarming(findings) else code
-    missing = _missing(state, night)
+    missing = [*_missing(state, night), *lost]
     packed, more = bundles(state, night, findings)
     return Summary(
         nightly=night.config.name,
@@ -112,7 +115,7 @@ def _do(state: State, night: Night) -> Summary:
         machine=findings[0].stands.newest.machine if findings else "",
         versions=night.versions,
         exit_code=alarm,
-        quiet=not missing and not any(one.news for one in findings),
+        quiet=not missing and not any(one.news for one in findings) and not any(one.fresh for one in looked),
         tracks=tuple(track_of(one) for one in findings),
         searches=tuple(looked),
         runs=tuple(str(directory) for directory in state.runs_of(night.night)),
@@ -126,10 +129,12 @@ def _findings(history: History, state: State, night: Night) -> Iterator[Finding]
     tonight = {directory.name for directory in state.runs_of(night.night)}
     for one in night.cells:
         for machine in history.machines():
-            entries = history.newest(one.track, machine)
             stands = history.standing(one.track, machine)
-            if stands is not None and Path(stands.newest.path).name in tonight:
-                yield finding(one.track, stands, entries)
+            if stands is None or Path(stands.newest.path).name not in tonight:
+                continue
+            entries = history.newest(one.track, machine)
+            earlier = [entry for entry in entries[:-1] if Path(entry.path).name not in tonight]  # less what was cut
+            yield finding(one.track, stands, [*earlier, stands.newest])
 
 
 def _missing(state: State, night: Night) -> list[str]:

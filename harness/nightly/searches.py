@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from harness.bisect.session import RESULT
 from harness.nightly.bisecting import Search, folder_of, options, result_of, search, suspects
 from harness.nightly.news import Finding, Kind
 from harness.nightly.night import Night, State
@@ -42,11 +43,11 @@ def searches(state: State, night: Night, findings: Sequence[Finding]) -> tuple[l
             arguments = options(plan, differs, settings, folder)
             click.echo(f"crashcart: bisecting {one.track}", err=True)
             error = search(arguments, settings, (until - time.monotonic()) / 3600, folder, night.config.without)
-        found.append(_said(said, folder, error))
+        found.append(_said(said, folder, error, night.begun))
     return found, notes
 
 
-def _said(one: Search, folder: Path, error: str) -> Search:
+def _said(one: Search, folder: Path, error: str, begun: float) -> Search:
     result = result_of(folder)
     again = f"crashcart bisect --out {folder} --budget-runs N --budget-hours H"
     if result is None:
@@ -58,5 +59,6 @@ def _said(one: Search, folder: Path, error: str) -> Search:
         sentence=result.sentence,
         named=result.named,
         culprit=result.culprit,
+        fresh=(folder / RESULT).stat().st_mtime >= begun,
         again=again,
     )

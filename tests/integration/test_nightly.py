@@ -39,14 +39,14 @@ command = ["sh", "-c", "cat >> told.jsonl; echo >> told.jsonl"]
 """
 
 
-def publish(folder: Path, minor: int, *, broken: bool, speed: float = 100.0) -> None:
+def publish(folder: Path, minor: int, *, broken: bool, speed: float = 100.0, package: str = "ccprobe") -> None:
     """Put a release into the index of the test."""
     wheels = folder / "wheels"
     wheels.mkdir(exist_ok=True)
-    stem = f"ccprobe-1.{minor}"
+    stem = f"{package}-1.{minor}"
     with ZipFile(wheels / f"{stem}-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("ccprobe.py", f"VERSION = '1.{minor}'\nBROKEN = {broken}\nSPEED = {speed}\n")
-        wheel.writestr(f"{stem}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: ccprobe\nVersion: 1.{minor}\n")
+        wheel.writestr(f"{package}.py", f"VERSION = '1.{minor}'\nBROKEN = {broken}\nSPEED = {speed}\n")
+        wheel.writestr(f"{stem}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.{minor}\n")
         wheel.writestr(f"{stem}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{stem}.dist-info/RECORD", "")
 
@@ -227,6 +227,43 @@ def test_a_bisection_that_was_killed_with_its_night_goes_on(tmp_path: Path) -> N
     numbers = [line["observation"]["number"] for line in lines if line["type"] == "finished"]
     assert len(numbers) == len(set(numbers))
     assert len(told(tmp_path)) == 1
+
+
+def test_of_two_packages_that_changed_the_guilty_one_is_named(tmp_path: Path) -> None:
+    """Both are newer on the second night; the path changes one after the other, and names package and release."""
+    configure(tmp_path)
+    text = (tmp_path / "n.toml").read_text().replace('["0", "1"]', '"0"')
+    text = text.replace("[versions]\n", '[versions]\nccother = "newest"\n')
+    (tmp_path / "n.toml").write_text(text.replace("[bisect]\n", '[bisect]\ncandidates.ccother = ["1.1"]\n'))
+    for package in ("ccprobe", "ccother"):
+        publish(tmp_path, 0, broken=False, package=package)
+    night(tmp_path, 0)
+    for minor in range(1, 8):
+        publish(tmp_path, minor, broken=minor >= 5)
+    for minor in (1, 2):
+        publish(tmp_path, minor, broken=False, package="ccother")
+    (search,) = night(tmp_path, 1)["searches"]
+    assert (search["good"], search["bad"]) == (
+        {"ccother": "1.0", "ccprobe": "1.0"}, {"ccother": "1.2", "ccprobe": "1.7"},
+    )  # fmt: skip
+    assert (search["named"], search["culprit"]) == (True, "ccother==1.2 ccprobe==1.5"), search
+
+
+def test_a_bisection_that_an_earlier_night_could_not_pay_for_is_made_up_for(tmp_path: Path) -> None:
+    """Switched off on the night of the flip, it is begun on the next one, and its result is news."""
+    configure(tmp_path)
+    text = (tmp_path / "n.toml").read_text().replace('["0", "1"]', '"0"')
+    (tmp_path / "n.toml").write_text(text.replace("[bisect]", "[bisect]\nenabled = false"))
+    publish(tmp_path, 0, broken=False)
+    night(tmp_path, 0)
+    publish(tmp_path, 1, broken=True)
+    (search,) = night(tmp_path, 1)["searches"]
+    assert search["sentence"].startswith("not begun")
+    assert night(tmp_path, 0)["quiet"]
+    (tmp_path / "n.toml").write_text(text)
+    late = night(tmp_path, 0)
+    assert (late["searches"][0]["culprit"], late["searches"][0]["fresh"], late["quiet"]) == ("1.1", True, False)
+    assert night(tmp_path, 0)["quiet"]
 
 
 def test_two_nightlies_never_work_at_the_same_time(tmp_path: Path) -> None:
