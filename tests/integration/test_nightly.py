@@ -98,6 +98,7 @@ def nights(folder: Path) -> list[Path]:
     return sorted(path for path in (folder / "n" / "nights").iterdir() if not path.is_symlink())
 
 
+@pytest.mark.slow
 def test_a_regression_is_told_bisected_once_and_then_kept_quiet_about(tmp_path: Path) -> None:
     """Four nights: 1.2 is well, 1.6 is newest and broken since 1.4, nothing changes, 1.7 mends it."""
     configure(tmp_path)
@@ -229,6 +230,7 @@ def test_a_bisection_that_was_killed_with_its_night_goes_on(tmp_path: Path) -> N
     assert len(told(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_of_two_packages_that_changed_the_guilty_one_is_named(tmp_path: Path) -> None:
     """Both are newer on the second night; the path changes one after the other, and names package and release."""
     configure(tmp_path)
@@ -249,6 +251,7 @@ def test_of_two_packages_that_changed_the_guilty_one_is_named(tmp_path: Path) ->
     assert (search["named"], search["culprit"]) == (True, "ccother==1.2 ccprobe==1.5"), search
 
 
+@pytest.mark.slow
 def test_a_bisection_that_an_earlier_night_could_not_pay_for_is_made_up_for(tmp_path: Path) -> None:
     """Switched off on the night of the flip, it is begun on the next one, and its result is news."""
     configure(tmp_path)
@@ -279,6 +282,7 @@ def test_two_nightlies_never_work_at_the_same_time(tmp_path: Path) -> None:
     assert len(nights(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_a_slower_night_is_news_after_enough_nights_and_only_once(tmp_path: Path) -> None:
     """Five nights at 100 tok/s; a newer release does 80: slower on the sixth, quiet on the seventh."""
     configure(tmp_path)
@@ -416,6 +420,7 @@ def _summaries(texts: Sequence[str]) -> list[dict[str, Any]]:
     return [json.loads(text) for text in texts]
 
 
+@pytest.mark.slow
 @pytest.mark.real_stack
 def test_three_nights_of_verl_with_a_release_that_goes_back(tmp_path: Path) -> None:
     """verl 0.4.1, then 0.3.0.post1, killed half-way through its bisection, then the same again (some minutes).
