@@ -94,6 +94,8 @@ def _gpus() -> tuple[str, ...]:
     for info in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
         found = re.search(r"^Model:\s*(.*)$", info.read_text(), re.MULTILINE)
         models.append(found[1].strip() if found else "NVIDIA")
+    if not models:  # some containers have the devices without the driver's own files
+        models = ["NVIDIA" for file in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", file.name)]
     for node in sorted(Path("/sys/class/kfd/kfd/topology/nodes").glob("*/name")):
         name = node.read_text().strip()
         if name and name != "ip discovery":

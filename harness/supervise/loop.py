@@ -34,9 +34,10 @@ from harness.supervise.capture import CaptureJob
 from harness.supervise.channel import PhaseChannel
 from harness.supervise.cookie import new_cookie
 from harness.supervise.faults.plan import FaultPlan
+from harness.supervise.gpu_watch import GpuWatch
 from harness.supervise.hang import HangDetector
 from harness.supervise.ledger import Ledger
-from harness.supervise.merged import merge_captures, write_merged
+from harness.supervise.merged import merge_captures, standing, write_merged
 from harness.supervise.observer import Observer
 from harness.supervise.shm import ShmWatch
 from harness.supervise.stop import Action, Course, Situation, State, step
@@ -137,7 +138,8 @@ class _Attempt:
         self.channel = PhaseChannel(command.folder / "phases.jsonl", command.nonce)
         self.capture: CaptureJob | None = None
         self.hang_captured = False
-        self.hang = HangDetector(self.ledger, self._record)
+        self.gpus = GpuWatch(self.ledger, self._record, self.observer.helpers, command.without)
+        self.hang = HangDetector(self.ledger, self._record, self.gpus.busy)
         self.interrupts = interrupts
         self.show = show
         self.status = Status()
@@ -188,6 +190,7 @@ class _Attempt:
 
     def _close(self) -> None:
         self.hang.close()
+        self.gpus.close()
         self.shm.reclaim()
         self.observer.close()
         if self.connector is not None:
@@ -251,6 +254,9 @@ class _Attempt:
             merged = merge_captures(capture.captures, names, self.command.folder)
             if merged is not None:
                 write_merged(merged, self.command.folder / "stacks")
+            suspected = self.hang.found.keys if self.hang.found is not None else ()
+            for event in standing(capture.captures, suspected, self.command.folder):
+                self._record(event)
         except (OSError, ValueError) as error:
             self.sink(HarnessNote(note=f"the stacks were not merged: {error}"))
 
@@ -287,6 +293,7 @@ class _Attempt:
 
     def _slow_tick(self, course: Course) -> None:
         self.shm.look()
+        self.gpus.tick(time.monotonic())
         self.observer.sweep()
         self.status.processes = len(self.ledger.running())
         self.status.state = course.state.name.lower()
