@@ -63,7 +63,7 @@ test: stack ## set up and run all tests, those on the real stacks included
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: lint ## lint, then the tests that need no stack (about a minute)
-	@$(BIN)/python -m pytest -m 'not real_stack and not gpu' $(ARGS)
+	@$(BIN)/python -m pytest -m 'not real_stack and not gpu and not slow' $(ARGS)
 
 lint: core ## ruff and mypy --strict
 	@$(BIN)/ruff check .

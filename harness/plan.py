@@ -35,9 +35,14 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def folder(self) -> str:
-        """Name of the cell's folder: a readable slug and a hash of the id."""
-        slug = re.sub(r"[^A-Za-z0-9.]+", "-", self.id).strip("-")[:60]
-        return f"{slug}-{hashlib.sha256(self.id.encode()).hexdigest()[:8]}"
+        """Name of the cell's folder."""
+        return cell_folder(self.id)
+
+
+def cell_folder(cell: str) -> str:
+    """Return a name for files of a cell: a readable slug and a hash of its id."""
+    slug = re.sub(r"[^A-Za-z0-9.]+", "-", cell).strip("-")[:60]
+    return f"{slug}-{hashlib.sha256(cell.encode()).hexdigest()[:8]}"
 
 
 def parse_selection(options: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -81,7 +86,7 @@ def plan(
     cells: dict[str, Cell] = {}
     for scenario in scenarios:
         for params in _points(scenario, suite, selection):
-            cell = _cell(scenario, params, environment, suite)
+            cell = cell_at(scenario, params, environment, suite)
             cells.setdefault(cell.id, cell)
     if not cells:
         msg = "the selection leaves no cell"
@@ -127,7 +132,8 @@ def _check(axis: Axis, values: Iterable[str]) -> bool:
     return True
 
 
-def _cell(scenario: Scenario, params: dict[str, str], environment: Environment, suite: str | None) -> Cell:
+def cell_at(scenario: Scenario, params: dict[str, str], environment: Environment, suite: str | None = None) -> Cell:
+    """Return the cell at one point, whose parameters are complete; the suite decides whether it is needed."""
     row = next((row for row in scenario.rows if scenario.complete(row.params) == params), None)
     description = scenario.describe(params)
     unlisted = any(params[axis.name] not in axis.values for axis in scenario.axes)

@@ -60,6 +60,8 @@ class Request:
     argv: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
     """Package → wheel file or URL from which its overlays are installed instead of from an index."""
+    cells: tuple[Cell, ...] = ()
+    """Run exactly these, planned before by the client, of the scenarios above; selection and suite say nothing then."""
 
 
 class Watcher:
@@ -100,7 +102,7 @@ def run(request: Request, watcher: Watcher | None = None) -> Result:
     """
     watcher = watcher or Watcher()
     environment = read_environment(request.without)
-    cells = plan(request.scenarios, environment, suite=request.suite, selection=request.selection)
+    cells = request.cells or plan(request.scenarios, environment, suite=request.suite, selection=request.selection)
     _check_places(request, cells, environment)
     name = new_run_id()
     directory = request.out or Path("runs") / name

@@ -24,6 +24,8 @@ VERBS: Final[dict[str, str]] = {
     "bisect": "Name the version, the commit or the knob that makes the difference.",
     "check": "Run one cell for `git bisect run`: 0 absent, 1 reproduced, 125 anything else.",
     "watch": "Supervise any command and keep a record of it.",
+    "history": "Show what became of each cell over all runs: failing, flaky, newly failing, newly fixed.",
+    "nightly": "Run what a configuration says, compare it with history, bisect what is new.",
     "snapshot": "Show stacks, states and waits of a live process tree.",
 }
 

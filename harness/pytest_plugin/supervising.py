@@ -30,8 +30,9 @@ from harness.pytest_plugin.child import run_test
 from harness.pytest_plugin.marks import Guard
 from harness.record import Manifest, Recorder, read_run
 from harness.run import record_gpu_residue
+from harness.spec import OnHang
 from harness.supervise.hang import QUIET_S
-from harness.supervise.loop import Command, Interrupts, OnHang, supervise
+from harness.supervise.loop import Command, Interrupts, supervise
 
 BROKEN: Final = "supervisor.txt"
 """What the supervisor itself stumbled over, in the folder of the test."""

@@ -42,6 +42,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "harness.bisect",
         "harness.pytest_plugin",
         "harness.history",
+        "harness.nightly",
         "harness.cluster",
         "harness.snapshot",
         "harness.watch",

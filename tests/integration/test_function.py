@@ -16,8 +16,9 @@ from harness import child
 from harness.attempt import Attempt
 from harness.events import Event
 from harness.record import build_attempt
+from harness.spec import OnHang
 from harness.supervise.hang import QUIET_S
-from harness.supervise.loop import Command, Interrupts, OnHang, supervise
+from harness.supervise.loop import Command, Interrupts, supervise
 
 Run = Callable[..., Attempt]
 
