@@ -40,6 +40,8 @@ _DULL: Final = re.compile(
     r"|redacted|hidden|example|password|secret|token|anonymous|\*+|x+|\.+|-+|<[^>]*>|\$\{?\w+\}?|\[secret:.*"
     r"|[\d.]+(?:e[+-]?\d+)?|0x[0-9a-f]+)$"
 )
+_DIGITS: Final = re.compile(r"(?i)(?:pin|otp|mfa|pwd|code|pass\w*)$")
+"""Names of secrets that may well be nothing but digits."""
 _ASSIGNED: Final = re.compile(
     r"(?<![A-Za-z0-9])(?P<name>-{0,2}[A-Za-z_][\w.-]{1,80})(?P<close>(?:\\*[\"'])?(?:\])?)"
     r"(?P<sep>[ \t]*(?:=>|:=|=|:)[ \t]*|(?:\\*[\"'])?,\s*|[ \t]+)(?P<open>(?:[bBrRuUfF]?\\*[\"'])?)"
@@ -124,7 +126,8 @@ def assigned(text: str) -> Iterator[tuple[int, int, str]]:
         if not _names_a_secret(text, found):
             continue
         value = found["value"].rstrip(".:") if not found["open"] else found["value"]
-        if not is_dull(value) and not _is_place(value) and len(value) > 2:  # noqa: PLR2004
+        digits = value.isdigit() and len(value) >= 4 and _DIGITS.search(name)  # noqa: PLR2004
+        if (digits or not is_dull(value)) and not _is_place(value) and len(value) > 2:  # noqa: PLR2004
             start, end = found.start("value"), found.start("value") + len(value)
             if found["open"]:
                 end = _closing(text, found)
