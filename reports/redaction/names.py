@@ -44,7 +44,7 @@ _HOST_NAMED: Final = re.compile(
     r"(?i)(?<![\w-])(?:host(?:_?name)?|node(?:_?(?:name|manager_hostname))?|fqdn|server|master_addr|head_node)(?:\\*[\"'])?"
     r"[ \t]*[=:][ \t]*(?:\\*[\"'])?(?P<host>[A-Za-z0-9][\w.-]*[A-Za-z0-9])"
 )
-_V4: Final = re.compile(r"(?<![\w.+=-])(?P<address>\d{1,3}(?:\.\d{1,3}){3})(?![\w+-]|\.\d)")
+_V4: Final = re.compile(r"(?<![\w.+=-])(?P<address>\d{1,3}(?:\.\d{1,3}){3})(?![\w+-]|\.\w)")
 _V4_SURE: Final = re.compile(
     r"(?:(?<=ip-)|(?<=ip=)|(?<=//)|(?<=@)|(?<=addr=)|(?<=address=)|(?<=host=)|(?<=node:))(?P<address>\d{1,3}(?:[.-]\d{1,3}){3})(?!\d)"
 )
@@ -60,7 +60,7 @@ _VERSION_BEFORE: Final = re.compile(
 )
 _PRIVATE_ROOTS: Final = re.compile(
     r"(?<![\w.~])(?P<path>/(?:mnt|data|scratch|lustre|gpfs|nfs|workspace|projects?|proj|work|shared|fsx|efs|weka|beegfs|srv|root|"
-    r"Volumes|media|app|code|repo|build|storage|home|Users)\d*(?:/(?!(?:lib(?:64)?/python3|bin/|site-packages))[\w.@+=,-]+)+)"
+    r"Volumes|media|app|code|repo|build|storage|home|Users)\d*(?:/(?!(?:lib(?:64)?/python3|bin/|site-packages))[\w.@+=,-]*[\w@+=-])+)"
 )
 _PYTHON: Final = re.compile(
     r"(?P<root>/[^\s\"':,;]*?)(?P<rest>/(?:lib(?:64)?/python3\.\d+|bin/(?:python|pip|ray|vllm|uv|torchrun|crashcart)))(?=[\w./]|$|[\s\"'])"
@@ -130,6 +130,8 @@ class Names:
         for pattern, kind in ((_MAC, "mac"), (_V6, "address"), (_V4, "address"), (_V4_SURE, "address")):
             for found in pattern.finditer(text):
                 start, end = found.span("address")
+                if found["address"] in self.common:
+                    continue  # the version of a package that is installed here
                 if kind == "mac" or _is_address(text, start, found["address"], sure=pattern is _V4_SURE):
                     yield start, end, self.name(kind, found["address"].replace("-", "."))
         yield from self._people_and_hosts(text)
@@ -187,7 +189,7 @@ class Names:
     def _private(self, path: str) -> str:
         """Return a path below a folder of somebody's own: its folders renamed, the name of its file kept."""
         parts = path.strip("/").split("/")
-        keep = 1 if parts[0] in {"home", "Users"} else 0
+        keep = 1 if parts[0] in {"home", "Users", "root"} else 0
         folders, last = parts[:-1], parts[-1]
         if not _FILE.fullmatch(last):
             folders, last = parts, ""
@@ -238,7 +240,7 @@ def _is_address(text: str, start: int, address: str, *, sure: bool) -> bool:
 
 
 def _is_host(host: str, *, sure: bool) -> bool:
-    if re.fullmatch(r"[\d.]+", host) or PUBLIC_HOSTS.match(host) or _LABEL.match(host) or is_dull(host):
+    if re.fullmatch(r"[\d.]+|[0-9a-f]{20,}", host) or PUBLIC_HOSTS.match(host) or _LABEL.match(host) or is_dull(host):
         return False
     return sure or bool(re.search(r"[\d.-]", host))
 

@@ -15,7 +15,7 @@ SHORTEST: Final = 8
 
 _SECRET_WORDS: Final = re.compile(
     r"(?:^|_)(?:token|secret|secrets|passw|passwd|password|passwords|passphrase|pwd|pass|apikey|credential|credentials"
-    r"|creds|auth|authorization|bearer|cookie|cookies|dsn|webhook|sessionid|otp|mfa|sas|signature|sig|jwt|pat|pgpassword"
+    r"|creds|auth|authorization|bearer|cookie|cookies|dsn|webhook|sessionid|otp|mfa|sas|(?:amz|goog|oss|cos|hmac|request)_signature|sig|jwt|pat|pgpassword"
     r"|mysqlpwd|accesskey|secretkey|privatekey|authtoken|accesstoken|refreshtoken|clientsecret|pin|seed_phrase|mnemonic"
     r"|security_code|kubeconfig_data|connection_string|conn_str|connectionstring|netrc|htpasswd)"
     r"(?:_(?:value|data|header|string|base64|b64|json|text|plain|raw|old|new|prod|dev|staging|test|main|default|\d+))*$"
@@ -157,6 +157,10 @@ def _names_a_secret(text: str, found: re.Match[str]) -> bool:
     bare = not separator.strip()
     if bare and (found["value"].startswith("--") or not (option or found["scheme"])):
         return False
+    if not found["open"] and text[found.end("value") : found.end("value") + 1] == "(":
+        return False  # a call in a line of source
+    if name.lower() == "pass" and separator.strip() == ":" and not found["open"] and found["value"].isalpha():
+        return False  # "must pass: yes" is prose
     return is_secret_name(name)
 
 
