@@ -16,6 +16,7 @@ import msgspec
 
 from harness import __version__
 from harness.errors import CrashcartError, ExitCode, UsageError
+from harness.judge import WATCH
 from harness.probes.collectors import FOLDER
 from harness.probes.machine import read_environment
 from reports.evidence import ANSI
@@ -152,7 +153,9 @@ def _reproducer(facts: Facts) -> dict[str, str]:
     name = f"{STEM}.py"
     scenario = facts.scenario
     if scenario is None:
-        facts.miss(name, "a watched command is nobody's scenario: the command itself is the reproducer")
+        watched = facts.row.scenario == WATCH
+        why = "the watched command is its own reproducer" if watched else f"{facts.row.scenario!r} is not known here"
+        facts.miss(name, why)
         return {}
     environment = read_environment()
     failing = variant(scenario, facts.row, environment)
