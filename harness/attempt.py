@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.events import ProcessKey
+from harness.events import GpuSampled, ProcessKey
 from harness.outcome import ExitStatus, Verdict
 
 
@@ -89,6 +89,16 @@ class Suspicion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a thread stood when its stack was taken; calls innermost first, as ``function (file:line)``."""
+
+    key: ProcessKey
+    thread: str
+    frames: tuple[str, ...]
+    t_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """All that was recorded of one attempt."""
 
@@ -109,6 +119,8 @@ class Attempt:
     leftovers: tuple[Leftover, ...] = ()
     suspicions: tuple[Suspicion, ...] = ()
     stacks: tuple[str, ...] = ()
+    standing: tuple[Standing, ...] = ()
+    gpu_samples: tuple[GpuSampled, ...] = ()
     effective: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

@@ -7,10 +7,14 @@ that does must not win over it (torchelastic's order by whole seconds of error f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from harness.attempt import Attempt, Mark, Process
+from harness.events import ProcessKey
 from harness.roles import role
+
+HELPER_S: Final = 2.0
+"""A process that lived for less than this, in seconds, is a helper unless it shows more (`helpers`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +45,32 @@ class Story:
     masked: tuple[MaskedError, ...]
 
 
+def helpers(attempt: Attempt) -> frozenset[ProcessKey]:
+    """Return the short-lived processes that said nothing, were killed by nobody, and had only such children.
+
+    A probe that exits with 1, as ``grep`` does, is an answer and no failure.
+    """
+    spoke = {mark.pid for mark in (*attempt.marks, *attempt.phases)}
+    told = {key for doubt in attempt.suspicions for key in doubt.keys}
+    parents: set[ProcessKey] = set()
+    found = set()
+    for process in sorted(attempt.processes, key=lambda one: one.born_ns, reverse=True):
+        short = process.died_ns is not None and process.died_ns - process.born_ns < HELPER_S * 1e9
+        plain = process.status is not None and process.status.signal is None and not process.ended_by
+        silent = process.key.pid not in spoke and process.key not in told and process.key not in parents
+        if short and plain and silent and process.claimed_by != "root":
+            found.add(process.key)
+        elif process.parent is not None:
+            parents.add(process.parent)
+    return frozenset(found)
+
+
 def tell(attempt: Attempt) -> Story:
-    """Return what failed first in an attempt. What our own stop ladder ended is no failure."""
+    """Return what failed first in an attempt. What our own stop ladder ended is no failure, nor is a helper's exit."""
+    silent = helpers(attempt)
     happenings = [
         *(_fault(attempt, fault.fault, fault.attempted_ns, fault.detail) for fault in attempt.faults),
-        *(_death(attempt, process) for process in attempt.processes if _failed(process)),
+        *(_death(attempt, process) for process in attempt.processes if process.key not in silent and _failed(process)),
         *(_error(attempt, mark) for mark in attempt.marks if mark.data.get("error")),
         *(
             Happening(

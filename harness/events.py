@@ -158,6 +158,18 @@ class StacksCaptured(Event, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class StoodAt(Event, frozen=True, kw_only=True):
+    """Where one thread of a process stood when its stack was taken: its innermost calls, innermost first.
+
+    Of suspected processes first, and of few others: the whole is in the files of the capture.
+    """
+
+    key: ProcessKey
+    thread: str
+    """Its name, or its number where it has none."""
+    frames: tuple[str, ...]
+
+
 class FaultAttempted(Event, frozen=True, kw_only=True):
     """A declared fault is about to be performed; ``by`` says on whom or what."""
 
@@ -220,6 +232,31 @@ class GateChecked(Event, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
+class GpuUse(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU at one moment; ``None`` where the driver does not tell."""
+
+    index: int
+    used_mib: int | None = None
+    utilisation_pct: int | None = None
+    """Share of the last moment in which a kernel ran, waiting kernels included."""
+
+
+class GpuHeld(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that has a GPU in use; ``gpu`` is its index, -1 where the source names none."""
+
+    pid: int
+    start: int
+    gpu: int
+    mib: int | None = None
+
+
+class GpuSampled(Event, frozen=True, kw_only=True):
+    """The GPUs of the machine were looked at while the tree held one; holders may be foreign to the tree."""
+
+    gpus: tuple[GpuUse, ...]
+    holders: tuple[GpuHeld, ...]
+
+
 class EffectiveSeen(Event, frozen=True, kw_only=True):
     """A version, path or setting that was really in use, as the harness itself (not the program) determined it."""
 
@@ -234,8 +271,9 @@ class HarnessNote(Event, frozen=True, kw_only=True):
 
 KINDS: Final[tuple[type[Event], ...]] = (
     RunStarted, RunEnded, AttemptStarted, AttemptEnded, AttemptSkipped, ProcessBorn, ProcessRenamed,
-    ProcessReparented, ProcessDied, PhaseMarked, Observed, NonceSaid, Suspected, StacksCaptured, FaultAttempted,
-    FaultConfirmed, FaultFailed, FaultUndone, StopStep, ShmSeen, LeftBehind, GateChecked, EffectiveSeen, HarnessNote,
+    ProcessReparented, ProcessDied, PhaseMarked, Observed, NonceSaid, Suspected, StacksCaptured, StoodAt,
+    FaultAttempted, FaultConfirmed, FaultFailed, FaultUndone, StopStep, ShmSeen, LeftBehind, GateChecked,
+    GpuSampled, EffectiveSeen, HarnessNote,
 )  # fmt: skip
 
 

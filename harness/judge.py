@@ -12,6 +12,7 @@ import msgspec
 
 from harness.attempt import Attempt, Judgement, Process
 from harness.causes import tell
+from harness.events import ProcessKey
 from harness.outcome import Kind, Rate, Verdict, VerdictName, merge, reproduction_rate
 from harness.plan import Cell
 from harness.record import RunRecord
@@ -163,6 +164,27 @@ def process_summary(attempt: Attempt) -> dict[str, Any]:
     }
 
 
+def gpu_summary(attempt: Attempt | None) -> dict[str, Any]:
+    """Return the most GPU memory that the tree held at any sample, and the most of each of its processes (MiB)."""
+    names = {process.key: process.name for process in attempt.processes} if attempt else {}
+    together: list[int] = []
+    most: dict[ProcessKey, int] = {}
+    for sample in attempt.gpu_samples if attempt else ():
+        ours: dict[ProcessKey, int] = {}
+        for one in sample.holders:
+            key = ProcessKey(one.pid, one.start)
+            if key in names:
+                ours[key] = ours.get(key, 0) + (one.mib or 0)
+        together.append(sum(ours.values()))
+        most.update({key: max(mib, most.get(key, 0)) for key, mib in ours.items()})
+    return {
+        "held_mib": max(together, default=None),
+        "holders": [
+            {"pid": key.pid, "name": names[key], "role": role(names[key]), "mib": mib} for key, mib in most.items()
+        ],
+    }
+
+
 def _died_of_signal(process: Process) -> bool:
     return process.status is not None and process.status.signal is not None and not process.ended_by.startswith("stop:")
 
@@ -222,7 +244,7 @@ def _row(  # noqa: PLR0913, PLR0917 - every part of a row comes from another pla
         rate=reproduction_rate(verdicts),
         processes=process_summary(attempt) if attempt else _NO_PROCESSES,
         findings=tuple(findings(attempt)) if attempt else (),
-        gpu={"held_mib": None, "holders": []},
+        gpu=gpu_summary(attempt),
         throughput=dict(judgement.throughput) if judgement and judgement.throughput else None,
         wall_s=round(sum(one.wall_s for one, _ in judged), 2),
         evidence=folder,

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from harness import events
-from harness.attempt import Attempt, FaultRecord, Leftover, Mark, Process, Suspicion
+from harness.attempt import Attempt, FaultRecord, Leftover, Mark, Process, Standing, Suspicion
 from harness.errors import RecordError, RecordingError, UsageError
 from harness.events import Event, ProcessKey
 from harness.outcome import Verdict, VerdictName
@@ -271,6 +271,12 @@ def build_attempt(cell: str, number: int, params: Mapping[str, str], facts: list
             if isinstance(fact, events.Suspected)
         ),
         stacks=tuple(fact.path for fact in facts if isinstance(fact, events.StacksCaptured) and fact.path),
+        gpu_samples=tuple(fact for fact in facts if isinstance(fact, events.GpuSampled)),
+        standing=tuple(
+            Standing(key=fact.key, thread=fact.thread, frames=fact.frames, t_ns=fact.t_ns)
+            for fact in facts
+            if isinstance(fact, events.StoodAt)
+        ),
         effective={
             key: value for fact in facts if isinstance(fact, events.EffectiveSeen) for key, value in fact.facts.items()
         },

@@ -23,7 +23,8 @@ ROLES: Final[tuple[tuple[str, str], ...]] = (
     ("resource_tracker", r".*multiprocessing\.resource_tracker"),
     ("forkserver", r".*multiprocessing\.forkserver"),
     ("spawned", r".*multiprocessing\.spawn"),
-    ("compiler", r"(\S*/)?(cc1plus|cc1|g\+\+|gcc|clang|nvcc|cicc|ptxas|ninja|ld|as)\b"),
+    ("compiler", r"(\S*/)?(cc1plus|cc1|g\+\+|gcc|clang(\+\+)?|hipcc|ninja|lld|ld|as)(-\d+)?(?![\w+])"),
+    ("compiler", r"(\S*/)?(nvcc|cudafe\+\+|cicc|ptxas|nvlink|fatbinary)(?![\w+])"),
     ("shell", r"(\S*/)?(ba|da|z)?sh\b"),
 )
 

@@ -291,12 +291,21 @@ class _Session:
             shutil.rmtree(scratch, ignore_errors=True)
 
     def _gpu_obstacles(self) -> tuple[str, ...]:
-        """Return memory on a GPU that nobody visible holds, or that a process holds which has ended."""
+        """Return memory on a GPU that nobody visible holds, or that a process holds which has ended.
+
+        The driver takes back what a killed process held only after it has struck the process off its list; so that is
+        waited for.
+        """
         if not self.environment.gpus:
             return ()
-        gpus = look_at_gpus(self.request.without)
         stuck = {GpuFindingKind.NO_OWNER, GpuFindingKind.ENDED, GpuFindingKind.ZOMBIE}
-        return tuple(found.reason for found in explain(gpus.devices, gpus.holders) if found.kind in stuck)
+        until = time.monotonic() + GPU_RETURN_S
+        while True:
+            gpus = look_at_gpus(self.request.without)
+            found = tuple(one.reason for one in explain(gpus.devices, gpus.holders) if one.kind in stuck)
+            if not found or self.interrupts.count or time.monotonic() > until:
+                return found
+            time.sleep(0.5)
 
     def _gpu_residue(self, sink: Sink, members: Sequence[ProcessKey]) -> None:
         """Wait for the GPU memory of an attempt to come back, and record what does not."""

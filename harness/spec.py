@@ -237,4 +237,4 @@ class Scenario:
         return f"{self.name}[{','.join(named)}]"
 
 
-SUITE_NAMES: Final = ("smoke", "laptop", "full", "gpu1", "gpu2", "rocm")
+SUITE_NAMES: Final = ("smoke", "laptop", "full", "gpu1", "gpu2", "gpu-full", "rocm")

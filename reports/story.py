@@ -8,13 +8,12 @@ from typing import Any, Final
 
 from harness import events
 from harness.attempt import Attempt, Process
+from harness.causes import helpers
 from harness.events import Event, ProcessKey
 from harness.record import build_attempt
 from harness.roles import role
 from reports.log import Recorded
 
-HELPER_S: Final = 2.0
-"""A process that lived shorter than this, in seconds, is a helper unless it shows more (`is_helper`)."""
 NAME_CHARS: Final = 44
 OURS: Final = "stop:"
 """How `ended_by` begins when our own stop ladder ended a process."""
@@ -60,6 +59,8 @@ class Lane:
     died_s: float | None
     died_line: int | None
     role: str
+    helper: bool
+    """Whether it is drawn among the helpers (`harness.causes.helpers`)."""
     children: int = 0
     """Children that are no helpers."""
     titles: list[Moment] = field(default_factory=list)
@@ -118,20 +119,13 @@ def tell(cell: str, number: int, params: dict[str, str], recorded: Sequence[Reco
     )
 
 
-def is_helper(lane: Lane) -> bool:
-    """Whether a process is drawn among the helpers: short-lived, not killed, and without children but helpers."""
-    process = lane.process
-    short = lane.died_s is not None and lane.died_s - lane.born_s < HELPER_S
-    plain = process.status is not None and process.status.signal is None and not process.ended_by
-    return short and plain and not lane.children and not lane.moments and process.claimed_by != "root"
-
-
 class _Teller:
     """Goes through the lines once."""
 
     def __init__(self, attempt: Attempt, recorded: Sequence[Recorded]) -> None:
         self.attempt = attempt
         self.recorded = recorded
+        self.helpers = helpers(attempt)
         self.by_key: dict[ProcessKey, Lane] = {}
         self.by_pid: dict[int, Lane] = {}
         self.loose: list[Moment] = []
@@ -140,7 +134,6 @@ class _Teller:
         self._orphans = {process.key for process in attempt.processes if process.orphaned_s >= ORPHANED_S}
         for one in recorded:
             self._take(one)
-        self._forget_helpers()
         self._deaths()
 
     @property
@@ -258,17 +251,11 @@ class _Teller:
             died_s=None,
             died_line=None,
             role=role(process.name),
+            helper=event.key in self.helpers,
         )
-        if parent is not None:
+        if parent is not None and not lane.helper:
             parent.children += 1
         self.by_key[event.key] = self.by_pid[event.key.pid] = lane
-
-    def _forget_helpers(self) -> None:
-        """Count no child that is a helper, so that a shell with helpers only is one as well; the youngest first."""
-        for lane in reversed(self.lanes):
-            parent = self.by_key.get(lane.process.parent) if lane.process.parent is not None else None
-            if parent is not None and is_helper(lane):
-                parent.children -= 1
 
     def _deaths(self) -> None:
         """Add the ends that are nobody's order: by a signal, or with a status other than 0 (helpers' apart)."""
@@ -281,7 +268,7 @@ class _Teller:
                 or lane.process.ended_by.startswith(OURS)
             ):
                 continue
-            if status.signal is None and (status.exit_code == 0 or is_helper(lane)):
+            if status.signal is None and (status.exit_code == 0 or lane.helper):
                 continue
             by = f", by {lane.process.ended_by}" if lane.process.ended_by else ""
             text = f"{short_name(lane)} (pid {lane.pid}) ended: {status.describe()}{by} [{status.source}]"

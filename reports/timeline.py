@@ -8,7 +8,7 @@ from math import floor, log10
 from typing import Final
 
 from reports.series import Series
-from reports.story import Lane, Moment, Phase, Story, is_helper, short_name
+from reports.story import Lane, Moment, Phase, Story, short_name
 
 LANE_PX: Final = 34
 TOP_PX: Final = 22
@@ -82,7 +82,7 @@ def draw(story: Story, series: Sequence[Series] = ()) -> Timeline:
         *_phases(story),
         *(_curve(story, one) for one in series),
         *_supervisor(story),
-        *(_process(story, lane) for lane in story.lanes if not is_helper(lane)),
+        *(_process(story, lane) for lane in story.lanes if not lane.helper),
         *_helpers(story),
     ]
     placed = tuple(replace(track, y=TOP_PX + number * LANE_PX) for number, track in enumerate(tracks))
@@ -128,7 +128,7 @@ def _process(story: Story, lane: Lane) -> Track:
 
 
 def _helpers(story: Story) -> Iterable[Track]:
-    helpers = [lane for lane in story.lanes if is_helper(lane)]
+    helpers = [lane for lane in story.lanes if lane.helper]
     if helpers:
         label = f"short-lived helpers × {len(helpers)}"
         bars = tuple(_life(story, lane) for lane in helpers)

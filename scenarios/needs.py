@@ -35,6 +35,25 @@ def missing_vllm(environment: Environment) -> str | None:
     return missing(environment, "torch")
 
 
+def missing_gpus(environment: Environment, count: int = 1) -> str | None:
+    """Return why there are not enough GPUs for a cell, or ``None``."""
+    if "gpu" in environment.without:
+        return "the GPUs were taken away by --without"
+    if not environment.gpus:
+        return "this machine has no GPU"
+    if len(environment.gpus) < count:
+        return f"{count} GPUs are needed, this machine has {len(environment.gpus)}"
+    return None
+
+
+def missing_gpu_torch(environment: Environment, count: int = 1) -> str | None:
+    """Return why torch cannot use so many GPUs here, or ``None``."""
+    reason = missing_gpus(environment, count) or missing(environment, "torch")
+    if reason is None and environment.packages["torch"].endswith("+cpu"):
+        return f"the installed torch {environment.packages['torch']} is a build without GPUs"
+    return reason
+
+
 def release(version: str) -> tuple[int, ...]:
     """Return the numbers of a version, so that releases can be compared; ``0.3.0.post1`` is ``(0, 3, 0)``."""
     found = re.match(r"v?(\d+(?:\.\d+)*)", version)

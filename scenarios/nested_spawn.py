@@ -25,7 +25,7 @@ from harness.spec import (
     Scenario,
     SendSignal,
 )
-from scenarios.needs import missing, missing_vllm
+from scenarios.needs import missing, missing_gpu_torch, missing_vllm
 
 WORKER = "VLLM::Worker"
 SPAWNED = r".*multiprocessing\.spawn"
@@ -71,8 +71,11 @@ def _has_inner_worker(params: Params) -> bool:
 
 
 def requires(params: Params, environment: Environment) -> str | None:
-    """VLLM, and Ray where the host is an actor."""
-    return missing_vllm(environment) or (missing(environment, "ray") if params["host"] == "ray_actor" else None)
+    """VLLM, Ray where the host is an actor, and a GPU where the host is to have touched it before."""
+    needed = missing_vllm(environment) or (missing(environment, "ray") if params["host"] == "ray_actor" else None)
+    if needed is None and params["device_init"] == "true":
+        return missing_gpu_torch(environment)
+    return needed
 
 
 def launch(params: Params, environment: Environment) -> Launch:
@@ -191,6 +194,8 @@ SCENARIO = Scenario(
         _row("laptop", inject="sigsegv", backend="mp", mitigation="omit_backend", rocm="assumed"),
         _row("laptop", host="process", api="LLM", backend="default"),
         _row("laptop", host="process", api="AsyncLLM", backend="uni"),
+        _row("gpu-full", "rocm", device_init="true", inject="sigsegv"),
+        _row("gpu-full", "rocm", device_init="true"),
     ),
     describe=describe,
     expect=expect,

@@ -90,13 +90,23 @@ def oracle(attempt: Attempt) -> Judgement:
         verdict = Verdict(name=VerdictName.OTHER_FAILURE, signature="signal not obeyed", reasons=(reason,))
     elif survivors:
         who = sorted({"EngineCore" if process.was(TARGETS["core"]) else "Worker" for process in survivors})
-        reasons = tuple(f"{p.name} (pid {p.key.pid}) lived {_lived(p, fault.attempted_ns):.1f} s" for p in survivors)
+        reasons = tuple(
+            f"{p.name} (pid {p.key.pid}) lived {_lived(p, fault.attempted_ns):.1f} s{_held(attempt, p)}"
+            for p in survivors
+        )
         verdict = Verdict(name=VerdictName.REPRODUCED, signature=f"orphaned {'+'.join(who)}", reasons=reasons)
     else:
         longest = max((_lived(process, fault.attempted_ns) for process in engine), default=0.0)
         reason = f"all engine processes had ended {longest:.1f} s after the fault"
         verdict = Verdict(name=VerdictName.ABSENT, reasons=(reason,))
     return Judgement(verdict=verdict)
+
+
+def _held(attempt: Attempt, process: Process) -> str:
+    """Return what the process held on GPUs when the aftermath was over; nothing where there is none."""
+    aftermath = attempt.mark("aftermath")
+    mib = aftermath.data.get("gpu_mib", {}).get(str(process.key.pid)) if aftermath is not None else None
+    return f" with {mib} MiB of GPU memory" if mib is not None else ""
 
 
 def _survived(process: Process, fault_ns: int) -> bool:
@@ -124,13 +134,13 @@ SCENARIO = Scenario(
         Axis(name="moment", values=("idle", "decode", "start"), doc="when", shown=True),
     ),
     rows=(
-        _row("laptop", target="api", signal="KILL", moment="idle"),
-        _row("laptop", target="api", signal="TERM", moment="idle"),
-        _row("laptop", target="api", signal="KILL", moment="decode"),
-        _row("laptop", target="api", signal="TERM", moment="decode"),
+        _row("laptop", "gpu1", "gpu-full", "rocm", target="api", signal="KILL", moment="idle"),
+        _row("laptop", "gpu1", "gpu-full", "rocm", target="api", signal="TERM", moment="idle"),
+        _row("laptop", "gpu-full", target="api", signal="KILL", moment="decode"),
+        _row("laptop", "gpu-full", target="api", signal="TERM", moment="decode"),
         _row("laptop", target="api", signal="KILL", moment="start"),
         _row("laptop", target="core", signal="KILL", moment="start"),
-        _row("laptop", target="core", signal="KILL", moment="idle"),
+        _row("laptop", "gpu-full", target="core", signal="KILL", moment="idle"),
         _row("laptop", target="worker", signal="KILL", moment="decode"),
         _row(target="api", signal="TERM", moment="start"),
         _row(target="worker", signal="KILL", moment="idle"),

@@ -11,10 +11,23 @@ from harness.errors import UsageError
 from harness.spec import Scenario
 from scenarios.actor_gc import SCENARIO as ACTOR_GC
 from scenarios.duplicate_id import SCENARIO as DUPLICATE_ID
+from scenarios.fork_after_init import SCENARIO as FORK_AFTER_INIT
+from scenarios.gpu_orphans import SCENARIO as GPU_ORPHANS
+from scenarios.graph_capture import SCENARIO as GRAPH_CAPTURE
+from scenarios.nccl_destroy import SCENARIO as NCCL_DESTROY
 from scenarios.nested_spawn import SCENARIO as NESTED_SPAWN
 from scenarios.orphaned_engine import SCENARIO as ORPHANED_ENGINE
 
-OURS: tuple[Scenario, ...] = (ACTOR_GC, DUPLICATE_ID, NESTED_SPAWN, ORPHANED_ENGINE)
+OURS: tuple[Scenario, ...] = (
+    ACTOR_GC,
+    DUPLICATE_ID,
+    FORK_AFTER_INIT,
+    GPU_ORPHANS,
+    GRAPH_CAPTURE,
+    NCCL_DESTROY,
+    NESTED_SPAWN,
+    ORPHANED_ENGINE,
+)
 
 
 def all_scenarios() -> tuple[Scenario, ...]:

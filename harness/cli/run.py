@@ -13,6 +13,7 @@ from harness.cli.progress import Progress
 from harness.errors import UsageError
 from harness.plan import parse_selection
 from harness.run import Request, run, select
+from harness.spec import SUITE_NAMES
 from reports.formats import print_table
 from reports.publish import publish
 from scenarios.registry import all_scenarios
@@ -21,7 +22,7 @@ from scenarios.registry import all_scenarios
 @click.command("run", short_help="Run cells.")
 @click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
 @parameters
-@click.option("--suite", metavar="NAME", help="Only the cells of a suite: smoke, laptop, full, gpu1, gpu2, rocm.")
+@click.option("--suite", metavar="NAME", help=f"Only the cells of a suite: {', '.join(SUITE_NAMES)}.")
 @click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, help="Attempts of each cell.")
 @click.option(
     "--until-reproduced", type=click.IntRange(1), metavar="N", help="Repeat a cell until reproduced, at most N times."

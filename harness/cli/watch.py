@@ -85,8 +85,11 @@ def _text(value: object) -> str:
 
 
 def _notice(status: Status) -> None:
-    if status.state == "hung":
-        click.echo("crashcart: the program hangs; taking stacks (the reasons follow when it has ended)", err=True)
+    if status.state == "hung" and status.hang is not None:
+        how = "proved" if status.hang.proved else "by the phase that it declared"
+        click.echo(f"crashcart: the program hangs ({status.hang.suspicion}, {how}); taking stacks", err=True)
+        for reason in status.hang.reasons[:MOST]:
+            click.echo(f"  {reason}", err=True)
 
 
 def _report(watched: Watched) -> None:

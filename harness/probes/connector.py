@@ -57,14 +57,17 @@ class ConnectorUnavailableError(Exception):
 class Connector:
     """A subscription to forks and exits of processes.
 
+    Args:
+        buffer: Bytes of events that the kernel keeps until they are read; what comes then is lost, and said to be.
+
     Raises:
         ConnectorUnavailableError: If the kernel does not grant it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, buffer: int = _BUFFER) -> None:
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_CONNECTOR)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
             self._socket.bind((0, _CN_IDX_PROC))
             self._socket.send(_subscription())
         except OSError as error:

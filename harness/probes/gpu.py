@@ -37,6 +37,7 @@ class GpuDevice:
     model: str
     memory_total_mib: int | None = None
     memory_used_mib: int | None = None
+    utilisation_pct: int | None = None
     pci: str = ""
     """``DOMAIN:BUS:DEVICE.FUNCTION`` in lower case with a domain of four digits, or empty."""
 
@@ -194,6 +195,7 @@ def _merged(one: GpuDevice, other: GpuDevice) -> GpuDevice:
         model=one.model or other.model,
         memory_total_mib=other.memory_total_mib if one.memory_total_mib is None else one.memory_total_mib,
         memory_used_mib=other.memory_used_mib if one.memory_used_mib is None else one.memory_used_mib,
+        utilisation_pct=other.utilisation_pct if one.utilisation_pct is None else one.utilisation_pct,
         pci=one.pci or other.pci,
     )
 

@@ -7,6 +7,9 @@ import errno
 import fcntl
 import os
 import struct
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 PR_SET_CHILD_SUBREAPER: Final = 36
@@ -15,6 +18,9 @@ _INFO: Final = struct.Struct("=QQ11Ii")
 """``struct pidfd_info``, version 0 (include/uapi/linux/pidfd.h): mask, cgroup id, eleven ids, exit code; 64 bytes."""
 PIDFD_GET_INFO: Final = (3 << 30) | (_INFO.size << 16) | (0xFF << 8) | 11
 """``_IOWR(PIDFS_IOCTL_MAGIC, 11, struct pidfd_info)``."""
+
+SWITCH_S: Final = 0.0002
+"""Longest time that another thread may keep `prompt`'s from the interpreter, in seconds (by default 5 ms)."""
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -28,6 +34,43 @@ def become_subreaper() -> None:
     if _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+@contextmanager
+def prompt(*, realtime: bool) -> Iterator[None]:
+    """Let the calling thread run as soon as it wakes, while in the context: it looks at children that live for 10 ms.
+
+    The interpreter's other threads give way sooner. With ``realtime``, and the right to it (CAP_SYS_NICE), the thread
+    is scheduled before all ordinary ones; children and new threads are not (SCHED_RESET_ON_FORK, sched(7)). It needs
+    some percent of one processor, and the kernel leaves ordinary processes their share in any case.
+    """
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_S)
+    policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
+    if realtime and policy == os.SCHED_OTHER:
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        with suppress(OSError):
+            os.sched_setscheduler(0, policy, parameter)
+
+
+def probe_realtime() -> str | None:
+    """Return why the supervisor cannot be scheduled before other processes, or ``None`` if it can; tried on a child."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+        except OSError as error:
+            os._exit(error.errno or 1)
+        os._exit(0)
+    number = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if number == 0:
+        return None
+    return f"{os.strerror(number)}: on a busy machine, children that live for some milliseconds may be missed"
 
 
 def pidfd_exit_status(pidfd: int) -> int | None:

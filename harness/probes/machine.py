@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from harness.probes import connector, linux
+from harness.probes import cgroup, connector, linux
 from harness.probes.stack_tools import find
 from harness.spec import Environment
 
@@ -43,9 +43,11 @@ def capabilities(without: frozenset[str]) -> dict[str, str]:
         "connector": connector.probe() or "yes",
         "py_spy": "yes" if find("py-spy") else "py-spy is not installed",
         "pystack": "yes" if find("pystack") else "pystack is not installed",
+        "eu_stack": "yes" if find("eu-stack") else "eu-stack is not installed (elfutils); gdb is slower",
         "gdb": "yes" if find("gdb") else "gdb is not installed",
         "ptrace": _ptrace(),
-        "cgroup": _cgroup(),
+        "realtime": linux.probe_realtime() or "yes",
+        "cgroup": cgroup.probe() or "yes",
     }
     return {name: "taken away by --without" if name in without else state for name, state in found.items()}
 
@@ -92,6 +94,8 @@ def _gpus() -> tuple[str, ...]:
     for info in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
         found = re.search(r"^Model:\s*(.*)$", info.read_text(), re.MULTILINE)
         models.append(found[1].strip() if found else "NVIDIA")
+    if not models:  # some containers have the devices without the driver's own files
+        models = ["NVIDIA" for file in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", file.name)]
     for node in sorted(Path("/sys/class/kfd/kfd/topology/nodes").glob("*/name")):
         name = node.read_text().strip()
         if name and name != "ip discovery":
@@ -112,9 +116,3 @@ def _ptrace() -> str:
     except OSError:
         return "yes"
     return {"0": "yes", "1": "ancestors only (Yama scope 1)"}.get(scope, f"refused (Yama scope {scope})")
-
-
-def _cgroup() -> str:
-    if not Path("/sys/fs/cgroup/cgroup.controllers").exists():
-        return "no cgroup v2"
-    return "yes" if os.access("/sys/fs/cgroup/cgroup.procs", os.W_OK) else "cgroup v2 is not writable"

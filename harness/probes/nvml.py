@@ -102,8 +102,17 @@ def _device(nvml: ModuleType, handle: object, index: int) -> GpuDevice:
         model=_text(nvml.nvmlDeviceGetName(handle)),
         memory_total_mib=memory.total // MIB if memory is not None else None,
         memory_used_mib=memory.used // MIB if memory is not None else None,
+        utilisation_pct=_utilisation(nvml, handle),
         pci=pci_address(_text(nvml.nvmlDeviceGetPciInfo(handle).busId)),
     )
+
+
+def _utilisation(nvml: ModuleType, handle: object) -> int | None:
+    """Return the percentage of time with a kernel running; a MIG device has none."""
+    try:
+        return int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+    except (nvml.NVMLError, AttributeError):
+        return None
 
 
 def _memory(nvml: ModuleType, handle: object) -> Any:  # noqa: ANN401 - a structure of an optional library

@@ -1,7 +1,8 @@
 """The tools that take stacks of a live process, and the command line of each; the least intrusive first.
 
 py-spy stops every thread for the time of a dump (ptrace) and shows Python and, with ``--native``, native frames.
-pystack (elfutils) also shows threads that Python never saw. gdb serves for processes without Python. None of them is
+pystack (elfutils) also shows threads that Python never saw. eu-stack (elfutils) and gdb serve for processes without
+Python; gdb knows arguments and lines, where there is debug information, and takes ten times as long. None of them is
 run before a suspicion is recorded, and never two on one process at a time.
 """
 
@@ -48,6 +49,8 @@ def tools_for(pid: int, without: frozenset[str] = frozenset()) -> Sequence[Stack
         if (pystack := find("pystack")) and "pystack" not in without:
             argv = (pystack, "remote", "--native-all", str(pid))
             able.append(StackTool(name="pystack", argv=argv, suffix="pystack.txt", seconds=8.0))
+    if (eu_stack := find("eu-stack")) and "eu_stack" not in without:
+        able.append(StackTool(name="eu-stack", argv=(eu_stack, "-m", "-p", str(pid)), suffix="eu.txt", seconds=6.0))
     if (gdb := find("gdb")) and "gdb" not in without:
         words = (
             gdb,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from harness.stacks.as_json import as_json
 from harness.stacks.dumps import Tool, parse, read_dumps, sniff, write_dump
-from harness.stacks.kernel import KernelThread, kernel_stacks
+from harness.stacks.kernel import kernel_stacks
 from harness.stacks.merge import Merger, merge
 from harness.stacks.merged import Merged
 from harness.stacks.model import Frame, Process, ThreadStack, rank_of
@@ -23,7 +23,6 @@ from harness.stacks.svg import svg
 __all__ = [
     "Findings",
     "Frame",
-    "KernelThread",
     "Merged",
     "Merger",
     "Process",

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from harness.stacks import gdb, py_spy, pystack
+from harness.stacks import eu_stack, gdb, py_spy, pystack
 from harness.stacks.model import Process, ThreadStack
 
 _MARK: Final = b"\x1e=== crashcart-dump "  # the record separator keeps it apart from what any tool prints
@@ -25,6 +25,7 @@ class Tool(StrEnum):
     PY_SPY = "py-spy"
     PYSTACK = "pystack"
     GDB = "gdb"
+    EU_STACK = "eu-stack"
 
 
 _PARSERS: Final = {
@@ -32,6 +33,7 @@ _PARSERS: Final = {
     Tool.PY_SPY: py_spy.parse_text,
     Tool.PYSTACK: pystack.parse,
     Tool.GDB: gdb.parse,
+    Tool.EU_STACK: eu_stack.parse,
 }
 
 
@@ -52,6 +54,8 @@ def sniff(text: str) -> Tool | None:
         return Tool.PY_SPY_JSON
     if "Traceback for thread " in start:
         return Tool.PYSTACK
+    if start.startswith(("PID ", "TID ")) and "\nTID " in f"\n{start}":
+        return Tool.EU_STACK
     if "\n#0 " in text and "Thread " in text:
         return Tool.GDB
     if start.startswith(("Process ", "Thread ")) or "\nThread " in start:

@@ -22,6 +22,8 @@ class Look:
     """Processor time of all its threads and reaped children, in clock ticks."""
     bytes: int
     """Bytes that it has read and written so far, by whatever call."""
+    turns: int
+    """How often its main thread has been given a processor."""
 
 
 class Activity:
@@ -38,7 +40,8 @@ class Activity:
             stat = proc.read_bytes(f"/proc/{key.pid}/stat").rpartition(b")")[2].split()
             if len(stat) > 14:  # noqa: PLR2004 - utime, stime and those of reaped children are fields 14 to 17
                 ticks = sum(int(field) for field in stat[11:15])
-                looks.append(Look(now, ticks, _io_bytes(key.pid)))
+                turns = proc.read_bytes(f"/proc/{key.pid}/schedstat").split()[2:3]
+                looks.append(Look(now, ticks, _io_bytes(key.pid), int(turns[0]) if turns else 0))
             while len(looks) > 1 and now - looks[1].at >= self._window_s:
                 looks.popleft()
         self._looks = known
@@ -62,6 +65,12 @@ class Activity:
         """Return how many bytes the process has read and written in the last seconds."""
         looks = self._looks.get(key)
         return looks[-1].bytes - looks[0].bytes if looks else 0
+
+    def rounds_per_s(self, key: ProcessKey) -> float:
+        """Return how often a second the main thread was woken in the last seconds."""
+        looks = self._looks.get(key)
+        span = self.span_s(key)
+        return (looks[-1].turns - looks[0].turns) / span if looks and span else 0.0
 
 
 def _io_bytes(pid: int) -> int:

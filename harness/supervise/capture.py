@@ -97,7 +97,7 @@ class CaptureJob:
         elif tracer := tracer_of(key.pid):
             obstacle = f"already traced by pid {tracer}"
         elif not target.tools:
-            obstacle = "; ".join(target.failures) or "no stack tool for it: py-spy, pystack and gdb are missing"
+            obstacle = "; ".join(target.failures) or "none of py-spy, pystack, eu-stack and gdb is installed"
         if obstacle:
             self._say(key, "none", None, 0.0, obstacle)
             return

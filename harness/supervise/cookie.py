@@ -16,7 +16,7 @@ from pathlib import Path
 
 from harness.child import COOKIE
 from harness.events import AttemptStarted, ProcessBorn, ProcessDied, ProcessKey, ProcessRenamed, RunEnded
-from harness.probes import proc
+from harness.probes import cgroup, proc
 from harness.record import iterate_events
 
 
@@ -30,24 +30,29 @@ class Survivor:
 
 
 def new_cookie() -> str:
-    """Return ``<random>.<supervisor's pid>.<supervisor's start time>``."""
+    """Return ``<random>.<supervisor's pid>.<supervisor's start time>.<pid namespace>``."""
     stat = proc.read_stat(os.getpid())
-    return f"{secrets.token_hex(8)}.{os.getpid()}.{stat.start if stat else 0}"
+    return f"{secrets.token_hex(8)}.{os.getpid()}.{stat.start if stat else 0}.{_pid_namespace()}"
 
 
 def supervisor_of(cookie: str) -> ProcessKey | None:
-    """Return the identity of the supervisor that made a cookie."""
-    parts = cookie.split(".")
-    return ProcessKey(int(parts[1]), int(parts[2])) if len(parts) == 3 and all(p.isdigit() for p in parts[1:]) else None  # noqa: PLR2004
+    """Return the identity of the supervisor that made a cookie.
+
+    ``None`` for one of another pid namespace: on a host, the pid that a container's supervisor has says nothing.
+    """
+    _, *numbers = cookie.split(".")
+    if len(numbers) != 3 or not all(number.isdigit() for number in numbers) or int(numbers[2]) != _pid_namespace():  # noqa: PLR2004
+        return None
+    return ProcessKey(int(numbers[0]), int(numbers[1]))
 
 
 def find_survivors(runs: Iterable[Path] = ()) -> list[Survivor]:
-    """Return live processes that a crashcart which is gone has left, by their cookie and by the ledgers of its runs.
+    """Return live processes that a crashcart which is gone has left, by their cookie, their cgroup, and its ledgers.
 
     Args:
         runs: Run directories whose ledgers are read, too; they also know processes that cleared their environment.
     """
-    found = {survivor.key: survivor for survivor in _by_cookie()}
+    found = {survivor.key: survivor for survivor in (*_by_cookie(), *_by_group())}
     for directory in runs:
         found |= {survivor.key: survivor for survivor in _by_ledger(directory)}
     return sorted(found.values(), key=lambda survivor: survivor.key)
@@ -70,6 +75,14 @@ def end_survivor(survivor: Survivor, grace_s: float = 3.0) -> bool:
     finally:
         os.close(pidfd)
     return not proc.is_alive(survivor.key)
+
+
+def _pid_namespace() -> int:
+    """Return the number of our pid namespace, 0 where /proc does not tell."""
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
 
 
 def _by_ledger(directory: Path) -> Iterator[Survivor]:
@@ -105,3 +118,16 @@ def _by_cookie() -> list[Survivor]:
         if stat is not None and stat.state not in "ZX":
             found.append(Survivor(key=stat.key, title=proc.read_title(pid) or stat.comm, cookie=cookie))
     return found
+
+
+def _by_group() -> Iterator[Survivor]:
+    """Yield the processes in cgroups of a crashcart that is gone; groups that are empty are removed on the way."""
+    for cookie, folder in cgroup.left_groups():
+        supervisor = supervisor_of(cookie)
+        if supervisor is None or proc.is_alive(supervisor):
+            continue
+        for pid in cgroup.members(folder):
+            stat = proc.read_stat(pid)
+            if stat is not None and stat.state not in "ZX":
+                yield Survivor(key=stat.key, title=proc.read_title(pid) or stat.comm, cookie=cookie)
+        cgroup.remove(folder)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +20,7 @@ from harness.events import Event, Observed, PhaseMarked, ProcessKey, Suspected
 from harness.probes import proc
 from harness.probes.threads import WaitKind
 from harness.record import Sink
+from harness.roles import role
 from harness.supervise.activity import Activity
 from harness.supervise.ledger import Ledger
 from harness.supervise.waitgraph import Graph, Node, culprits, dead_processes, explain
@@ -41,6 +42,8 @@ IDLE_CPU: Final = 0.05
 IDLE_BYTES: Final = 64 * 1024
 """Bytes in `QUIET_S` that heartbeats may move without counting as movement, per process."""
 BUSY_CPU: Final = 0.5
+ROUNDS_PER_S: Final = 5.0
+"""A main thread that sleeps and is woken so often tries again and again; one that sleeps longer does what it said."""
 BACKGROUND: Final = re.compile(
     r".*(gcs_server|raylet/raylet|ray/_private|ray/dashboard|ray/autoscaler|resource_tracker|ray::(IDLE|\w+Agent$))"
 )
@@ -62,14 +65,19 @@ class HangDetector:
     see children that live for milliseconds. The thread touches nothing but this object's own clocks.
     """
 
-    def __init__(self, ledger: Ledger, sink: Sink) -> None:
+    def __init__(
+        self, ledger: Ledger, sink: Sink, gpu_busy: Callable[[frozenset[ProcessKey], float], str] = lambda *_: ""
+    ) -> None:
         self._ledger = ledger
         self._sink = sink
+        self._gpu_busy = gpu_busy
+        """Says which busy GPUs some processes hold; may be asked in another thread."""
         self._activity = Activity(QUIET_S)
         self._next = time.monotonic() + INTERVAL_S
         self._last = time.monotonic()
         self._since: dict[str, _Since] = {}
         self._phases: dict[tuple[int, str], float] = {}
+        self._retries: set[ProcessKey] = set()
         self._moved = time.monotonic()
         self._count = 0
         self._names: Mapping[ProcessKey, str] = {}
@@ -183,18 +191,30 @@ class HangDetector:
 
     def _declared(self, graph: Graph, running: Mapping[ProcessKey, str], now: float) -> None:
         by_pid = {key.pid: key for key in running}
+        if self._compiling(running):
+            self._since = {name: since for name, since in self._since.items() if not name.startswith("spin ")}
+            return
         for (pid, phase), began in list(self._phases.items()):
             key = by_pid.get(pid)
             main = next((node for node in graph.of(key) if node.is_main), None) if key is not None else None
-            if key is None or main is None or main.wait.kind is WaitKind.SLEEP:
-                continue  # gone, or it does what it said it would do
+            if key is None or main is None:
+                continue
+            rounds = self._activity.rounds_per_s(key)
+            if main.wait.kind is WaitKind.SLEEP:
+                if rounds < ROUNDS_PER_S:
+                    continue  # it does what it said it would do
+                self._retries.add(key)
             cone = _cone(graph, key)
             reason = f"phase {phase!r} of pid {pid} has been open for {now - began:.0f} s"
             quiet = now - max(began, self._moved) >= QUIET_S
             if busy := [one for one in cone if self._activity.cpu_share(one) >= BUSY_CPU]:
                 self._spinning(graph, busy, reason, now, quiet=quiet)
+            elif quiet and key in self._retries:
+                if rounds >= ROUNDS_PER_S and not any(self._moves(one) for one in running):
+                    lines = [reason, f"pid {key.pid} sleeps and tries again {rounds:.0f} times a second for nothing"]
+                    self._say("livelock", (key,), lines, proved=False)
             elif quiet and self._activity.span_s(key) >= QUIET_S - 2 and not any(self._moves(one) for one in cone):
-                self._quiet(graph, key, cone, reason)
+                self._quiet(graph, key, cone, reason, now)
 
     def _spinning(self, graph: Graph, busy: list[ProcessKey], reason: str, now: float, *, quiet: bool) -> None:
         """A process that computes is hung only if it never does anything else: no call, no byte, no other thread."""
@@ -206,14 +226,27 @@ class HangDetector:
             elif self._lasts(f"spin {key}", running, now) >= QUIET_S - 2 and quiet:
                 share = self._activity.cpu_share(key)
                 lines = [reason, f"pid {key.pid} uses {share:.1f} processors and has not read or written a byte"]
-                self._say("livelock", (key,), lines, proved=False)
+                self._say_declared("livelock", (key,), lines, frozenset({key}), now)
 
-    def _quiet(self, graph: Graph, key: ProcessKey, cone: frozenset[ProcessKey], reason: str) -> None:
+    def _compiling(self, running: Mapping[ProcessKey, str]) -> bool:
+        """Whether a compiler is at work in the tree: kernels are built for minutes at start-up, without a word."""
+        return any(
+            role(name) == "compiler" and self._activity.cpu_share(key) > IDLE_CPU for key, name in running.items()
+        )
+
+    def _say_declared(
+        self, kind: str, keys: tuple[ProcessKey, ...], lines: list[str], cone: frozenset[ProcessKey], now: float
+    ) -> None:
+        """Suspect the class, or that a GPU is busy without progress where one of the processes holds a busy one."""
+        busy = self._gpu_busy(cone, now)
+        self._say("gpu_busy" if busy else kind, keys, [*lines, *([busy] if busy else [])], proved=False)
+
+    def _quiet(self, graph: Graph, key: ProcessKey, cone: frozenset[ProcessKey], reason: str, now: float) -> None:
         peers = [one for one in sorted(cone) if one != key and not BACKGROUND.match(graph.names.get(one, ""))]
         ends = [one for one in peers if not (_awaited(graph, one) & set(peers))] or peers
         nothing = f"nothing has moved for {QUIET_S:g} s in the {len(cone)} processes that it waits for"
         lines = [reason, nothing, *explain(graph, [key, *ends])[:12]]
-        self._say("waiting_for_peer", tuple(ends or [key]), lines, proved=False)
+        self._say_declared("waiting_for_peer", tuple(ends or [key]), lines, cone, now)
 
     # Suspected ------------------------------------------------------------------------------------------------------
 

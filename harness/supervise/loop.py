@@ -24,17 +24,20 @@ from harness.events import (
     StopStep,
     Suspected,
 )
+from harness.probes import cgroup
+from harness.probes.cgroup import Group
 from harness.probes.connector import Connector, ConnectorUnavailableError
-from harness.probes.linux import become_subreaper
+from harness.probes.linux import become_subreaper, prompt
 from harness.record import Sink
 from harness.spec import Fault
 from harness.supervise.capture import CaptureJob
 from harness.supervise.channel import PhaseChannel
 from harness.supervise.cookie import new_cookie
 from harness.supervise.faults.plan import FaultPlan
+from harness.supervise.gpu_watch import GpuWatch
 from harness.supervise.hang import HangDetector
 from harness.supervise.ledger import Ledger
-from harness.supervise.merged import merge_captures, write_merged
+from harness.supervise.merged import merge_captures, standing, write_merged
 from harness.supervise.observer import Observer
 from harness.supervise.shm import ShmWatch
 from harness.supervise.stop import Action, Course, Situation, State, step
@@ -78,6 +81,8 @@ class Status:
     phase: str = "start"
     processes: int = 0
     state: str = "running"
+    hang: Suspected | None = None
+    """What was found, as soon as it is."""
 
 
 class Interrupts:
@@ -108,7 +113,8 @@ def supervise(
     """
     attempt = _Attempt(command, sink, interrupts, show)
     try:
-        attempt.run()
+        with prompt(realtime="realtime" not in command.without):
+            attempt.run()
     except BaseException:
         attempt.abandon()
         raise
@@ -124,14 +130,16 @@ class _Attempt:
         self.cookie = new_cookie()
         self.sink: Sink = sink
         self.ledger = Ledger(self._record)
-        self.connector, self.missing = _connector(command.sources)
-        self.observer = Observer(self.ledger, self.cookie, command.without, self.connector)
+        self.connector, self.missing = _connector(command.sources, command.without)
+        self.group = _group(self.cookie, command.without)
+        self.observer = Observer(self.ledger, self.cookie, command.without, self.connector, self.group)
         self.shm = ShmWatch(self.ledger, self._record)
         self.faults = FaultPlan(command.faults, self.ledger, self._record)
         self.channel = PhaseChannel(command.folder / "phases.jsonl", command.nonce)
         self.capture: CaptureJob | None = None
         self.hang_captured = False
-        self.hang = HangDetector(self.ledger, self._record)
+        self.gpus = GpuWatch(self.ledger, self._record, self.observer.helpers, command.without)
+        self.hang = HangDetector(self.ledger, self._record, self.gpus.busy)
         self.interrupts = interrupts
         self.show = show
         self.status = Status()
@@ -178,9 +186,17 @@ class _Attempt:
             for entry in self.ledger.running():
                 _send(entry.pidfd, signal.SIGKILL)
             self.observer.wait(0.02)
+        self._close()
+
+    def _close(self) -> None:
         self.hang.close()
+        self.gpus.close()
         self.shm.reclaim()
         self.observer.close()
+        if self.connector is not None:
+            self.connector.close()
+        if self.group is not None:
+            self.group.remove()
 
     def _start(self) -> int:
         folder = self.command.folder
@@ -225,6 +241,7 @@ class _Attempt:
         """Take stacks while the tree hangs; `stop.step` ends it if that was ordered."""
         self.hang_captured = True
         self.status.state = "hung"
+        self.status.hang = self.hang.found
         self.show(self.status)
         if self.command.on_hang is OnHang.CAPTURE and self.capture is None:
             folder = self.command.folder / "stacks"
@@ -237,6 +254,9 @@ class _Attempt:
             merged = merge_captures(capture.captures, names, self.command.folder)
             if merged is not None:
                 write_merged(merged, self.command.folder / "stacks")
+            suspected = self.hang.found.keys if self.hang.found is not None else ()
+            for event in standing(capture.captures, suspected, self.command.folder):
+                self._record(event)
         except (OSError, ValueError) as error:
             self.sink(HarnessNote(note=f"the stacks were not merged: {error}"))
 
@@ -273,6 +293,8 @@ class _Attempt:
 
     def _slow_tick(self, course: Course) -> None:
         self.shm.look()
+        self.gpus.tick(time.monotonic())
+        self.observer.sweep()
         self.status.processes = len(self.ledger.running())
         self.status.state = course.state.name.lower()
         self.show(self.status)
@@ -290,11 +312,7 @@ class _Attempt:
         self.faults.undo_all()
         for entry in self.ledger.running():
             self.sink(LeftBehind(what="process", name=entry.name, key=entry.key))
-        self.hang.close()
-        self.shm.reclaim()
-        self.observer.close()
-        if self.connector is not None:
-            self.connector.close()
+        self._close()
         if self.observer.lost_events:
             lost = f"the process-event connector lost events {self.observer.lost_events} times; pidfds were still there"
             self.sink(HarnessNote(note=lost))
@@ -306,14 +324,26 @@ class _Attempt:
         self.sink(event)
 
 
-def _connector(sources: tuple[str, ...]) -> tuple[Connector | None, str]:
+def _connector(sources: tuple[str, ...], without: frozenset[str]) -> tuple[Connector | None, str]:
     """Return the connector where it was asked for and can be had, otherwise why it cannot."""
     if "connector" not in sources:
         return None, ""
+    if "connector" in without:
+        return None, "going on without the process-event connector: it was taken away by --without"
     try:
         return Connector(), ""
     except ConnectorUnavailableError as error:
         return None, f"going on without the process-event connector: {error}"
+
+
+def _group(cookie: str, without: frozenset[str]) -> Group | None:
+    """Return a cgroup for the attempt, or ``None`` where it cannot be had, or is not to be."""
+    if "cgroup" in without or cgroup.probe() is not None:
+        return None
+    try:
+        return Group(cookie)
+    except OSError:
+        return None
 
 
 def _last_line(path: Path) -> str:

@@ -1,8 +1,9 @@
 """Sees births and deaths of an attempt's processes, without tracing and without privileges.
 
 Births: pids are given out in order, so the kernel's last pid (/proc/loadavg) says which numbers are new; each is tried
-once and claimed when its parent is known, when it was reparented to this process (the subreaper), or by the cookie in
-its environment. Walking the tree instead costs a read for every thread of every process, 200 times a second.
+a few times and claimed when its parent is known, when it was reparented to this process (the subreaper), by its cgroup,
+or by the cookie in its environment. Walking the tree instead costs a read for every thread of every process, 200 times
+a second.
 
 Deaths: a pidfd of every process, in one epoll set. It becomes readable when the process is a zombie and hangs up when
 it has been reaped; then the kernel tells the exit status, whoever the parent was (Linux 6.15). Where it does not, the
@@ -17,17 +18,19 @@ from __future__ import annotations
 import os
 import select
 import time
+from contextlib import suppress
 from typing import Final
 
 from harness.child import COOKIE
 from harness.outcome import ExitStatus, StatusSource
 from harness.probes import linux, proc
+from harness.probes.cgroup import Group
 from harness.probes.connector import Connector, Exited, Forked, Overflowed
 from harness.supervise.ledger import Entry, Ledger
 
 POLL_S: Final = 0.004
 """Longest time between two looks for new processes, in seconds."""
-RETRY_NS: Final = (0, 5_000_000, 100_000_000, 1_000_000_000)
+RETRY_NS: Final = tuple(step * 1_000_000 for step in (0, 5, 20, 75, 200, 400, 800))
 """When an unclaimed new pid is looked at again: the fork may not be complete, the exec that brings the cookie later."""
 FULL_SCAN: Final = 4096
 """From so many new pids on, /proc is listed instead."""
@@ -37,9 +40,15 @@ class Observer:
     """Feeds a ledger with what the kernel shows."""
 
     def __init__(
-        self, ledger: Ledger, cookie: str, without: frozenset[str] = frozenset(), connector: Connector | None = None
+        self,
+        ledger: Ledger,
+        cookie: str,
+        without: frozenset[str] = frozenset(),
+        connector: Connector | None = None,
+        group: Group | None = None,
     ) -> None:
         self.ledger = ledger
+        self._group = group
         self._connector = connector
         self.lost_events = 0
         """How often the connector has lost events."""
@@ -72,7 +81,15 @@ class Observer:
         if stat is None:
             raise ProcessLookupError(pid)
         self._root = pid
+        if self._group is not None:
+            with suppress(OSError):  # it may be gone already; the other ways of knowing members remain
+                self._group.add(pid)
         return self._enter(stat, os.pidfd_open(pid), "root")
+
+    def sweep(self) -> None:
+        """Enter what is in the attempt's cgroup and was missed so far."""
+        for pid in self._group.pids() if self._group is not None else ():
+            self._try_claim(pid)
 
     def wait(self, timeout_s: float = POLL_S) -> None:
         """Wait for the next change, at most ``timeout_s``, and enter all births and deaths that can be seen."""
@@ -168,6 +185,8 @@ class Observer:
             return "parent"
         if stat.ppid == self._self:
             return "subreaper"
+        if self._group is not None and self._group.holds(stat.pid):
+            return "cgroup"
         return "cookie" if proc.read_cookie(stat.pid, self._variable) == self._cookie else None
 
     def _enter(self, stat: proc.Stat, pidfd: int, claimed_by: str) -> Entry:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import psutil
 
 from harness import child
+from scenarios.programs import gpu_memory
 from scenarios.programs.vllm_server import Server, start_server, titles
 
 OBSERVE_S: Final = 11.0
@@ -93,7 +94,14 @@ def watch_aftermath(server: Server, family: list[psutil.Process], stream: Stream
                 break
             time.sleep(0.1)
     left: list[Any] = [*titles(family)]
-    child.mark("aftermath", alive=left, seconds=round(time.monotonic() - begin, 2), port_answers=server.healthy())
+    memory = gpu_memory.held() or {}
+    child.mark(
+        "aftermath",
+        alive=left,
+        seconds=round(time.monotonic() - begin, 2),
+        port_answers=server.healthy(),
+        gpu_mib={str(one["pid"]): memory[one["pid"]] for one in left if one["pid"] in memory},
+    )
     if stream is not None:
         stream.join(timeout=5)
         if stream.error is not None:

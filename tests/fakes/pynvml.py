@@ -64,6 +64,12 @@ def nvmlDeviceGetMemoryInfo(handle: dict[str, Any], version: int | None = None) 
     return SimpleNamespace(total=handle["total"], used=handle["used"] + reserved)
 
 
+def nvmlDeviceGetUtilizationRates(handle: dict[str, Any]) -> SimpleNamespace:  # noqa: N802
+    if "utilisation" not in handle:
+        raise NVMLError("Not Supported")
+    return SimpleNamespace(gpu=handle["utilisation"])
+
+
 def _processes(handle: dict[str, Any], kind: str) -> list[SimpleNamespace]:
     return [SimpleNamespace(pid=pid, usedGpuMemory=used) for its, pid, used in handle["processes"] if its == kind]
 

@@ -19,7 +19,12 @@ from harness.record import iterate_events, read_run
 from harness.supervise.cookie import end_survivor, find_survivors
 from tests.integration.test_cli import crashcart
 
-TREE = "sleep 600 & (setsid sleep 601 &); env -i sleep 602 & for i in 1 2 3 4 5 6 7 8 9; do sleep 0.05; done; sleep 603"
+MARK = f".{os.getpid():07}"
+"""A fraction of a second that no sleep of anybody else has."""
+TREE = (
+    f"sleep 600{MARK} & (setsid sleep 601{MARK} &); env -i sleep 602{MARK} & "
+    f"for i in 1 2 3 4 5 6 7 8 9; do sleep 0.05; done; sleep 603{MARK}"
+)
 
 
 def kill_after(seconds: float, folder: Path) -> Path:
@@ -44,7 +49,7 @@ def test_survivors_are_named_at_any_moment(seed: int, tmp_path: Path) -> None:
         alive = {
             int(entry.name)
             for entry in Path("/proc").iterdir()
-            if entry.name.isdigit() and b"sleep\x0060" in _command_line(entry)
+            if entry.name.isdigit() and MARK.encode() in _command_line(entry).rpartition(b"sleep\0")[2]
         }
         assert alive <= {survivor.key.pid for survivor in survivors}
     finally:
@@ -71,3 +76,18 @@ def test_doctor_names_them_and_ends_them_only_when_told(tmp_path: Path) -> None:
     stats = [read_stat(survivor["pid"]) for survivor in named]
     assert all(stat is None or stat.state == "Z" for stat in stats)  # whoever inherits a zombie may be slow to reap it
     assert json.loads(crashcart("doctor", "--json", cwd=tmp_path).stdout)["survivors"] == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a pid namespace needs root")
+def test_processes_of_a_container_are_not_ours_to_reap(tmp_path: Path) -> None:
+    """From outside, the supervisor's pid of another namespace says nothing: its processes are no survivors."""
+    script = f"{sys.executable} -m harness watch --out {tmp_path}/run -- sh -c 'sleep 3.217; true' & wait"
+    env = {**os.environ, "PYTHONPATH": str(Path(harness.__file__).parent.parent)}
+    options = ["--pid", "--fork", "--kill-child", "--mount-proc"]
+    with subprocess.Popen(["unshare", *options, "sh", "-c", script], env=env, stderr=subprocess.DEVNULL) as container:
+        until = time.monotonic() + 10
+        while not any(b"sleep\x003.217" in _command_line(entry) for entry in Path("/proc").iterdir()):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert not [survivor for survivor in find_survivors([tmp_path / "run"]) if "3.217" in survivor.title]
+        assert container.wait(timeout=30) == 0

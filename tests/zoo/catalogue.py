@@ -287,6 +287,7 @@ OPEN: Final = (
     healthy("repl_pty.py", "the terminal is fed every five seconds"),
     healthy("progress_bar.py", "computes"),
     healthy("stopped_continued.py", "the sibling that continues it has a timer"),
+    healthy("kernel_compile.py", "its child computes: a compiler that says nothing for minutes is at work"),
     healthy(
         "gloo_slow_steps.py", "a step every three seconds; the slow rank has a timer", settle_s=20.0, needs=("torch",)
     ),

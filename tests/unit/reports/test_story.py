@@ -10,7 +10,7 @@ import pytest
 from harness.record import EVENTS
 from reports.log import Log
 from reports.series import read_series
-from reports.story import Story, is_helper, tell
+from reports.story import Story, tell
 from reports.timeline import draw
 from tests.unit.reports import sample
 
@@ -49,7 +49,7 @@ def test_an_end_by_our_own_ladder_is_no_incident(story: Story) -> None:
 
 
 def test_a_helper_that_failed_is_drawn_apart_and_blamed_for_nothing(story: Story) -> None:
-    assert [lane.pid for lane in story.lanes if is_helper(lane)] == [sample.HELPER.pid]
+    assert [lane.pid for lane in story.lanes if lane.helper] == [sample.HELPER.pid]
     assert not [moment for moment in story.incidents if moment.key == sample.HELPER]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.events import ProcessKey
-from harness.stacks import Frame, KernelThread, Process, ThreadStack, kernel_stacks, parse
+from harness.probes.threads import SYSCALLS, Wait, WaitKind
+from harness.stacks import Frame, Process, ThreadStack, kernel_stacks, parse
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -24,9 +25,15 @@ def stacks(name: str, whose: Process, sample: int = 0) -> list[ThreadStack]:
 
 def kernel(name: str, whose: Process) -> list[ThreadStack]:
     rows = [line.split("|") for line in raw(name).splitlines()]
-    return kernel_stacks(
-        whose, [KernelThread(int(tid), comm, state, wchan, call) for tid, comm, state, wchan, call in rows]
-    )
+    return kernel_stacks(whose, [wait(int(tid), *rest) for tid, *rest in rows])
+
+
+def wait(tid: int, comm: str, state: str, wchan: str, call: str) -> Wait:
+    """What `harness.probes.threads` makes of such a row, but for the descriptors, which need the live process."""
+    number = call.partition(" ")[0]
+    name = SYSCALLS[int(number)] if number.isdecimal() else "running"
+    kind = {"R": WaitKind.RUNNING, "D": WaitKind.UNINTERRUPTIBLE}.get(state, WaitKind.OTHER)
+    return Wait(tid=tid, name=comm, kind=kind, call=name, wchan=wchan)
 
 
 def names(stack: ThreadStack) -> list[str]:

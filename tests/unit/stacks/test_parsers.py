@@ -26,7 +26,13 @@ from tests.unit.stacks.recorded import FIXTURES, by_id, kernel, names, process, 
 DUMPS = sorted(
     path.name for path in FIXTURES.iterdir() if path.suffix in {".txt", ".json"} and ".proc" not in path.name
 )
-TOOLS = {"pyspy": Tool.PY_SPY, "pyspy-native": Tool.PY_SPY, "pystack": Tool.PYSTACK, "gdb": Tool.GDB}
+TOOLS = {
+    "pyspy": Tool.PY_SPY,
+    "pyspy-native": Tool.PY_SPY,
+    "pystack": Tool.PYSTACK,
+    "gdb": Tool.GDB,
+    "eu": Tool.EU_STACK,
+}
 
 
 def tool_of(name: str) -> Tool:
@@ -40,7 +46,8 @@ def test_the_tool_is_recognised(name: str) -> None:
 
 @pytest.mark.parametrize("name", DUMPS)
 def test_every_thread_of_a_whole_dump_is_found_with_frames(name: str) -> None:
-    mark = {Tool.PY_SPY_JSON: '"thread_id"', Tool.PYSTACK: "Traceback for thread"}.get(tool_of(name), "\nThread ")
+    marks = {Tool.PY_SPY_JSON: '"thread_id"', Tool.PYSTACK: "Traceback for thread", Tool.EU_STACK: "\nTID "}
+    mark = marks.get(tool_of(name), "\nThread ")
     found = stacks(name, process(1))
     assert len(found) == raw(name).count(mark)
     assert not any(stack.partial for stack in found)
@@ -120,6 +127,16 @@ def test_a_thread_that_python_never_saw_is_there(name: str) -> None:
     assert kept[0] == Frame("unseen_loop", "waits.c", 16, native=True)
 
 
+def test_eu_stack_gives_modules_instead_of_lines() -> None:
+    kept, _ = fold(by_id(stacks("native.eu.txt", process(1)), 4765).frames)
+    assert kept == (
+        Frame("unseen_loop", "libwaits.so", None, native=True),
+        Frame("sem_wait", "libc.so", None, native=True),
+    )
+    nameless = by_id(stacks("native.eu.txt", process(1)), 4763).frames[-4]
+    assert nameless == Frame("??", "libffi.so", None, native=True)
+
+
 def test_who_holds_the_gil() -> None:
     holders = {
         name: [stack.thread_id for stack in stacks(name, process(1)) if stack.holds_gil]
@@ -150,6 +167,8 @@ def test_what_is_not_python_has_a_stack_too() -> None:
     assert sleeping.thread_name == "sleep"
     assert fold(sleeping.frames)[0][-1].function == "clock_nanosleep"
     assert len(stacks("raylet.gdb.txt", process(1))) > 10
+    (same,) = stacks("sleep.eu.txt", process(1))
+    assert fold(same.frames)[0][-1] == Frame("clock_nanosleep", "libc.so", None, native=True)
 
 
 def test_a_backtrace_that_gdb_could_not_finish_is_partial() -> None:
@@ -244,6 +263,6 @@ def test_merging_takes_every_tool_at_once() -> None:
     for stack in kernel("sleep.proc.txt", process(999)):
         merger.add(stack)
     merged = merger.result()
-    assert merged.tools == ("gdb", "proc", "py-spy", "pystack")
+    assert merged.tools == ("eu-stack", "gdb", "proc", "py-spy", "pystack")
     assert len(merged.directory) == len(DUMPS) + 1
     assert merge([]).classes == ()

@@ -33,7 +33,7 @@ def test_the_text_is_never_longer_than_allowed(given_stacks: list[ThreadStack], 
     assert text(merged, suspects(merged), lines=lines).count("\n") <= lines
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(1, 400), st.integers(1, 60))
 def test_wide_and_deep_trees_fit(ranks: int, depth: int) -> None:
     merged = wide(ranks, depth)

@@ -1,0 +1,267 @@
+"""A rank that ends its NCCL communicator never comes back from that call, and keeps its GPU memory (vllm#39846).
+
+Up to 0.21 vLLM called ``ncclCommDestroy`` on the main thread; 0.22 calls ``ncclCommAbort`` on a thread that it leaves
+alone after 5 s. NCCL waits there for what is still on its way: an all-reduce whose other rank is gone, or CUDA graphs
+that hold its operations (``commDestroySync`` until ``localPersistentRefs`` is 0), which are let go of only after the
+call. A dead peer alone does not make it wait.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from harness.attempt import Attempt, Judgement, Standing
+from harness.outcome import Kind, Verdict, VerdictName
+from harness.spec import (
+    Axis,
+    Description,
+    Environment,
+    Expectation,
+    Fault,
+    Launch,
+    Params,
+    Reference,
+    Row,
+    Scenario,
+    SendSignal,
+)
+from scenarios.needs import missing_gpu_torch, missing_gpus, missing_vllm, release
+
+CALLS: Final = {"destroy_main": "ncclCommDestroy", "abort_main": "ncclCommAbort"}
+PLACE: Final = re.compile(r"(ncclCommDestroy|ncclCommAbort)\b")
+DETECTED_S: Final = 15.0
+"""A hang must have been noticed this long after its begin, in seconds."""
+FIXED: Final = (0, 22)
+"""First vLLM that aborts on a thread."""
+SCENARIO_DEFAULTS: Final = {
+    "destroy": "destroy_main", "peer": "destroys", "graphs": "0", "collective": "none", "layer": "raw",
+}  # fmt: skip
+PAIRS: Final[tuple[tuple[dict[str, str], tuple[dict[str, str], ...], tuple[str, ...]], ...]] = (
+    ({"graphs": "1"}, ({}, {"graphs": "1", "destroy": "abort_thread"}), ("gpu2", "rocm")),
+    (
+        {"destroy": "abort_main", "graphs": "8", "peer": "SIGKILL"},
+        ({"destroy": "none", "graphs": "8", "peer": "SIGKILL"},),
+        ("gpu2",),
+    ),
+    (
+        {"peer": "SIGKILL", "collective": "pending"},
+        ({"peer": "SIGKILL"}, {"peer": "SIGKILL", "collective": "pending", "destroy": "abort_main"}),
+        ("gpu2", "rocm"),
+    ),
+    ({"layer": "pynccl", "graphs": "1"}, ({"layer": "pynccl", "graphs": "1", "destroy": "shipped"},), ("gpu2",)),
+    ({"destroy": "abort_main", "graphs": "1"}, ({"destroy": "abort_main"},), ()),
+    ({"graphs": "8", "peer": "alive"}, ({"peer": "alive"}, {"graphs": "8", "peer": "alive", "destroy": "none"}), ()),
+    (
+        {"graphs": "1", "peer": "SIGKILL"},
+        ({"graphs": "1", "peer": "SIGKILL", "destroy": "abort_thread"},),
+        (),
+    ),
+    (
+        {"peer": "alive", "collective": "pending"},
+        ({"peer": "alive", "collective": "pending", "destroy": "abort_main"},),
+        (),
+    ),
+)
+"""Cells that hang, each with what is the same but for one thing and passes, and the short suites they are in."""
+
+
+def stuck_in(params: Params) -> str | None:
+    """Return the call that does not come back by NCCL's rules, or ``None``."""
+    if params["destroy"] not in CALLS:
+        return None
+    waits = int(params["graphs"]) > 0 or (params["collective"] == "pending" and params["destroy"] == "destroy_main")
+    return CALLS[params["destroy"]] if waits else None
+
+
+def describe(params: Params) -> Description:
+    """Callers and peers are ours: provoked. Which cell controls which stands in `PAIRS`."""
+    given = {name: value for name, value in params.items() if value != SCENARIO_DEFAULTS.get(name)}
+    return Description(
+        kind=Kind.PROVOKED, control_of=next((failing for failing, controls, _ in PAIRS if given in controls), None)
+    )
+
+
+def expect(params: Params, environment: Environment) -> Expectation | None:
+    """What NCCL 2.28 waits for in its source, and what was seen on two H200s before this scenario was written."""
+    version = release(environment.packages.get("vllm", ""))
+    if params["layer"] == "vllm_tp2":
+        return _expect_engine(params, version)
+    if params["destroy"] == "shipped" and version and version < FIXED:
+        params = {**params, "destroy": "destroy_main"}
+    call = stuck_in(params)
+    if call is None:
+        return Expectation(verdict=VerdictName.ABSENT, reason=_why_not(params))
+    why = (
+        "commDestroySync waits until no CUDA graph holds an operation of the communicator, and they are let go of later"
+        if int(params["graphs"])
+        else "commDestroySync synchronises a stream whose all-reduce waits for a rank that does not take part"
+    )
+    return Expectation(verdict=VerdictName.REPRODUCED, reason=why, signature=f"hang in {call}")
+
+
+def _expect_engine(params: Params, version: tuple[int, ...]) -> Expectation:
+    if version and version < FIXED and int(params["graphs"]):
+        reason = "up to 0.21 a worker calls ncclCommDestroy on its main thread while it holds its graphs (vllm#39846)"
+        return Expectation(verdict=VerdictName.REPRODUCED, reason=reason, signature="workers survive")
+    reason = "since 0.22 the workers abort on a thread and wait 5 s for it; gone in 5 s on two H200s (0.26)"
+    return Expectation(verdict=VerdictName.ABSENT, reason=reason)
+
+
+def _why_not(params: Params) -> str:
+    if params["destroy"] == "none":
+        return "nobody asks NCCL to end; the driver takes everything back with the process"
+    if params["destroy"] in {"abort_thread", "shipped"}:
+        return "the caller waits 5 s for its thread, lets go of its graphs, and goes on whatever NCCL does"
+    if params["collective"] == "pending":
+        return "ncclCommAbort tells the kernels to give up before it waits for them"
+    if params["peer"] == "destroys":
+        return "nothing is on its way and no graph is held"
+    return "NCCL waits for ranks of the same process only; a dead peer did not hold it up on two H200s"
+
+
+def requires(params: Params, environment: Environment) -> str | None:
+    """Two GPUs with torch; vLLM for the layers above NCCL, and nothing that a layer does not have."""
+    if params["layer"] == "raw":
+        if params["destroy"] == "shipped":
+            return "raw NCCL has no caller of its own: destroy=shipped needs a layer above it"
+        return missing_gpu_torch(environment, 2)
+    if params["layer"] == "vllm_tp2" and (params["destroy"], params["peer"]) != ("shipped", "destroys"):
+        return "an engine ends its communicators in its own way: destroy=shipped, peer=destroys"
+    return missing_gpus(environment, 2) or missing_vllm(environment) or missing_gpu_torch(environment, 2)
+
+
+def launch(params: Params, environment: Environment) -> Launch:
+    """Run the two ranks, or the engine whose EngineCore is killed."""
+    del environment
+    if params["layer"] == "vllm_tp2":
+        kill = Fault(name="kill_core", action=SendSignal(signal="SIGKILL", target="VLLM::EngineCore"), at="fault_now")
+        return Launch(module="scenarios.programs.nccl_destroy_vllm", faults=(kill,), expected_s=110, deadline_s=360)
+    hangs = stuck_in(params) is not None
+    above = 12.0 if params["layer"] == "pynccl" else 0.0
+    return Launch(
+        module="scenarios.programs.nccl_destroy", expected_s=(33.0 if hangs else 14.0) + above, deadline_s=200
+    )
+
+
+def oracle(attempt: Attempt) -> Judgement:
+    """Reproduced when rank 0, or a worker of the engine, was still there long after it began to end."""
+    if attempt.params["layer"] == "vllm_tp2":
+        return Judgement(verdict=_engine(attempt), effective=_versions(attempt, "engine"))
+    effective = _versions(attempt, "rank")
+    begun, survivor = attempt.mark("destroying"), attempt.mark("survivor")
+    if begun is None:
+        return Judgement(verdict=Verdict(name=VerdictName.OTHER_FAILURE, signature="never came to it"))
+    if survivor is not None:
+        return Judgement(verdict=_hang(attempt, begun.pid, begun.t_ns), effective=effective)
+    ended, destroyed = attempt.mark("rank_0_ended"), attempt.mark("destroyed")
+    if ended is None or destroyed is None or ended.data["code"] != 0:
+        code = ended.data["code"] if ended is not None else "unknown"
+        verdict = Verdict(name=VerdictName.OTHER_FAILURE, signature="rank 0 failed", reasons=(f"exit code {code}",))
+        return Judgement(verdict=verdict, effective=effective)
+    seconds, after = destroyed.data["seconds"], ended.data["seconds"]
+    reasons = [f"the call came back after {seconds:g} s, and rank 0 ended {after:g} s after its begin"]
+    if (thread := attempt.mark("thread")) is not None:
+        what = f"ended {thread.data['seconds']:g} s after the begin" if thread.data["ended"] else "was left behind"
+        reasons.append(f"its thread {what}")
+    return Judgement(verdict=Verdict(name=VerdictName.ABSENT, reasons=tuple(reasons)), effective=effective)
+
+
+def _hang(attempt: Attempt, pid: int, begun_ns: int) -> Verdict:
+    survivor, back = attempt.mark("survivor"), attempt.mark("memory_back")
+    held = survivor.data["mib"] if survivor is not None else None
+    after = back.data["seconds"] if back is not None else None
+    memory = f"pid {pid} held {held if held is not None else 'an unknown number of'} MiB"
+    freed = f", which came back {after:g} s after it was killed" if after is not None else ""
+    doubts = [
+        (doubt.t_ns - begun_ns) / 1e9
+        for doubt in attempt.suspicions
+        if any(key.pid == pid for key in doubt.keys) and doubt.suspicion not in {"survivors", "deadline"}
+    ]
+    call, below = where(attempt.standing, pid)
+    if not doubts or min(doubts) > DETECTED_S:
+        late = f"noticed after {min(doubts):.1f} s" if doubts else "not noticed while it lasted"
+        return Verdict(name=VerdictName.OTHER_FAILURE, signature=f"missed: {call} hung", reasons=(late, memory + freed))
+    reasons = (f"noticed {min(doubts):.1f} s after its begin", f"in {call}, below it {below}", memory + freed)
+    return Verdict(name=VerdictName.REPRODUCED, signature=f"hang in {call}", reasons=reasons)
+
+
+def where(standing: tuple[Standing, ...], pid: int) -> tuple[str, str]:
+    """Return the NCCL call that a process stands in, and the innermost calls below it; by the stacks of any thread."""
+    for thread in standing:
+        if thread.key.pid != pid:
+            continue
+        for place, frame in enumerate(thread.frames):
+            found = PLACE.search(frame)
+            if found is not None:
+                return found[1], " ← ".join(thread.frames[max(0, place - 4) : place]) or "nothing"
+    return "an unknown call", "nothing that a stack tool could show"
+
+
+def _engine(attempt: Attempt) -> Verdict:
+    if failed := attempt.error_text("engine_failed"):
+        reasons = tuple(failed.splitlines()[:2])
+        return Verdict(name=VerdictName.OTHER_FAILURE, signature="engine failed", reasons=reasons)
+    engine, seen = attempt.mark("engine"), attempt.mark("workers")
+    if engine is None or seen is None or not attempt.faults or not attempt.faults[0].confirmed:
+        return Verdict(name=VerdictName.OTHER_FAILURE, signature="fault not delivered")
+    wanted, captured = attempt.params["graphs"] != "0", all(engine.data["captured"])
+    if wanted is not captured:
+        reason = f"graphs captured by the workers: {engine.data['captured']}"
+        return Verdict(name=VerdictName.UNTESTABLE, reasons=(reason,))
+    survivors = [mark.data for mark in attempt.marks if mark.name == "survivor"]
+    if survivors:
+        reasons = tuple(f"pid {one['pid']} held {one['mib']} MiB {one['alive_s']:g} s later" for one in survivors)
+        return Verdict(name=VerdictName.REPRODUCED, signature="workers survive", reasons=reasons)
+    reason = f"all workers were gone {seen.data['seconds']:g} s after the EngineCore was killed"
+    return Verdict(name=VerdictName.ABSENT, reasons=(reason,))
+
+
+def _versions(attempt: Attempt, mark: str) -> dict[str, str]:
+    found = attempt.mark(mark)
+    names = ("torch", "nccl", "vllm")
+    return {name: str(found.data[name]) for name in names if name in found.data} if found is not None else {}
+
+
+def _row(*suites: str, **params: str) -> Row:
+    return Row(params=params, suites=frozenset({"full", "gpu-full", *suites}))
+
+
+SCENARIO = Scenario(
+    name="nccl_destroy",
+    title="Ending an NCCL communicator hangs, and the process keeps its GPU memory",
+    references=(
+        Reference(name="vllm#39846", url="https://github.com/vllm-project/vllm/pull/39846"),
+        Reference(name="nccl#1013", url="https://github.com/NVIDIA/nccl/issues/1013"),
+        Reference(name="pytorch#180611", url="https://github.com/pytorch/pytorch/issues/180611"),
+    ),
+    axes=(
+        Axis(
+            name="destroy",
+            values=("destroy_main", "abort_main", "abort_thread", "shipped", "none"),
+            doc="how rank 0 ends the communicator; shipped: as the layer's own release does",
+            shown=True,
+        ),
+        Axis(
+            name="peer",
+            values=("destroys", "exits", "SIGKILL", "SIGSTOP", "alive"),
+            doc="what rank 1 does then",
+            shown=True,
+        ),
+        Axis(name="graphs", values=("0", "1", "8"), doc="CUDA graphs that hold an all-reduce, per rank", shown=True),
+        Axis(name="collective", values=("none", "pending"), doc="an all-reduce of rank 0 that rank 1 never joins"),
+        Axis(name="layer", values=("raw", "pynccl", "vllm_tp2"), doc="who calls NCCL"),
+    ),
+    rows=(
+        *(_row(*suites, **cell) for failing, controls, suites in PAIRS for cell in (failing, *controls)),
+        _row(peer="exits"),
+        _row(peer="SIGSTOP"),
+        _row("gpu2", "rocm", layer="vllm_tp2", destroy="shipped", graphs="1"),
+        _row(layer="vllm_tp2", destroy="shipped"),
+    ),
+    describe=describe,
+    expect=expect,
+    requires=requires,
+    launch=launch,
+    oracle=oracle,
+)

@@ -1,0 +1,153 @@
+"""The expectations and the oracle of `nccl_destroy` on literal records, and the programs' reading of GPU memory.
+
+The frames are those that two H200s showed (NCCL 2.28.9): `commDestroySync` is below `commReclaim` in both calls.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from harness.attempt import Attempt, FaultRecord, Mark, Standing, Suspicion
+from harness.events import ProcessKey
+from harness.outcome import VerdictName
+from harness.plan import plan
+from scenarios.nccl_destroy import SCENARIO, oracle, stuck_in, where
+from scenarios.programs import gpu_memory
+from tests.unit.test_plan import MACHINE
+
+RANK_0 = ProcessKey(77, 5)
+SECOND = 1_000_000_000
+GRAPH_HANG = (
+    "ncclCommPollCallbacks (libnccl.so)", "commDestroySync (libnccl.so)", "commReclaim (libnccl.so)",
+    "ncclCommDestroy (libnccl.so)", "ffi_call (libffi.so)", "destroy (nccl_library.py:86)",
+)  # fmt: skip
+DESTROYING = ("destroying", 77, {"destroy": "destroy_main"})
+SURVIVOR = ("survivor", 1, {"pid": 77, "mib": 1470, "alive_s": 20.0})
+BACK = ("memory_back", 1, {"seconds": 0.8})
+ENDED = ("rank_0_ended", 1, {"code": 0, "seconds": 1.1})
+ABORTED = ("rank_0_ended", 1, {"code": -6, "seconds": 1.0})
+DESTROYED = ("destroyed", 77, {"seconds": 0.5, "thread_left": False})
+
+
+def attempt(*marks: tuple[str, int, dict[str, Any]], noticed_s: float | None = None, **params: str) -> Attempt:
+    """Return a finished attempt; rank 0 begins its destroy at 0 s and may be suspected later."""
+    doubts = () if noticed_s is None else (
+        Suspicion(suspicion="waiting_for_peer", reasons=(), t_ns=int(noticed_s * SECOND), keys=(RANK_0,), proved=False),
+    )  # fmt: skip
+    return Attempt(
+        cell="c", attempt=1, params=SCENARIO.complete(params), started_ns=0, end="exited", nonce=True,
+        marks=tuple(Mark(name=name, pid=pid, t_ns=0, data=data) for name, pid, data in marks),
+        suspicions=doubts,
+        standing=(Standing(key=RANK_0, thread="MainThread", frames=GRAPH_HANG, t_ns=0),),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("marks", "noticed_s", "verdict", "signature"),
+    [
+        ([DESTROYING, SURVIVOR, BACK], 9.0, VerdictName.REPRODUCED, "hang in ncclCommDestroy"),
+        ([DESTROYING, SURVIVOR, BACK], 15.5, VerdictName.OTHER_FAILURE, "missed: ncclCommDestroy hung"),
+        ([DESTROYING, SURVIVOR, BACK], None, VerdictName.OTHER_FAILURE, "missed: ncclCommDestroy hung"),
+        ([DESTROYING, DESTROYED, ENDED], None, VerdictName.ABSENT, None),
+        (
+            [DESTROYING, ("rank_0_ended", 1, {"code": -6, "seconds": 1.0})],
+            None,
+            VerdictName.OTHER_FAILURE,
+            "rank 0 failed",
+        ),
+        ([DESTROYING, ENDED], None, VerdictName.OTHER_FAILURE, "rank 0 failed"),
+        ([], None, VerdictName.OTHER_FAILURE, "never came to it"),
+    ],
+)
+def test_a_hang_must_be_there_and_be_noticed(
+    marks: list[tuple[str, int, dict[str, Any]]], noticed_s: float | None, verdict: VerdictName, signature: str | None
+) -> None:
+    """The survivor is what the program saw, the notice is the supervisor's, and the place is the stack's."""
+    found = oracle(attempt(*marks, noticed_s=noticed_s)).verdict
+    assert (found.name, found.signature) == (verdict, signature)
+
+
+def test_the_row_says_where_how_much_and_when_it_came_back() -> None:
+    """The frames below the call, the pid with its MiB, and the seconds are in the reasons."""
+    reasons = " | ".join(oracle(attempt(DESTROYING, SURVIVOR, BACK, noticed_s=9.0)).verdict.reasons)
+    for part in ("9.0 s", "ncclCommPollCallbacks", "commDestroySync", "pid 77 held 1470 MiB", "came back 0.8 s"):
+        assert part in reasons
+
+
+def test_a_suspicion_of_another_rank_is_no_notice() -> None:
+    """A stopped peer is suspected, too; that says nothing of rank 0."""
+    hung = attempt(DESTROYING, SURVIVOR, BACK, noticed_s=9.0)
+    other = dataclasses.replace(hung.suspicions[0], keys=(ProcessKey(78, 5),))
+    assert oracle(dataclasses.replace(hung, suspicions=(other,))).verdict.name is VerdictName.OTHER_FAILURE
+
+
+def test_the_place_is_found_in_any_thread_of_that_process_only() -> None:
+    """An abort on a thread stands there, and the frames of another process do not count."""
+    waiting = Standing(key=RANK_0, thread="MainThread", frames=("lock_acquire",), t_ns=0)
+    abort = Standing(key=RANK_0, thread="abort", frames=("commReclaim", "ncclCommAbort", "run"), t_ns=0)
+    assert where((waiting, abort), 77) == ("ncclCommAbort", "commReclaim")
+    assert where((waiting, abort), 78)[0] == "an unknown call"
+
+
+KILLED = FaultRecord(fault="kill_core", attempted_ns=0, confirmed=True)
+
+
+@pytest.mark.parametrize(
+    ("marks", "faults", "verdict"),
+    [
+        ([("engine", {"captured": [3, 3]}), ("workers", {"left": [], "seconds": 4.0})], (KILLED,), VerdictName.ABSENT),
+        (
+            [
+                ("engine", {"captured": [3, 3]}),
+                ("workers", {"left": [9], "seconds": 25.0}),
+                ("survivor", {"pid": 9, "mib": 1518, "alive_s": 25.0}),
+            ],
+            (KILLED,),
+            VerdictName.REPRODUCED,
+        ),
+        (
+            [("engine", {"captured": [0, 0]}), ("workers", {"left": [], "seconds": 4.0})],
+            (KILLED,),
+            VerdictName.UNTESTABLE,
+        ),
+        ([("engine", {"captured": [3, 3]}), ("workers", {"left": [], "seconds": 4.0})], (), VerdictName.OTHER_FAILURE),
+    ],
+)
+def test_workers_of_an_engine(
+    marks: list[tuple[str, dict[str, Any]]], faults: tuple[FaultRecord, ...], verdict: VerdictName
+) -> None:
+    """A survivor counts only after the kill was delivered, and a pass only if the graphs were there."""
+    base = attempt(*((name, 1, data) for name, data in marks), layer="vllm_tp2", destroy="shipped", graphs="1")
+    assert oracle(dataclasses.replace(base, faults=faults)).verdict.name is verdict
+
+
+def test_expectations_follow_the_release_of_vllm() -> None:
+    """0.21 destroys on the main thread, 0.22 aborts on another one: the same cells, the other verdict."""
+    selection = {"layer": ("vllm_tp2", "pynccl"), "destroy": ("shipped",), "graphs": ("1",)}
+    for vllm, verdict in (("0.21.0", VerdictName.REPRODUCED), ("0.22.0", VerdictName.ABSENT)):
+        machine = dataclasses.replace(MACHINE, packages={**MACHINE.packages, "vllm": vllm})
+        cells = plan([SCENARIO], machine, selection=selection)
+        assert len(cells) == 2
+        assert {cell.expected for cell in cells} == {verdict}
+
+
+def test_only_what_holds_a_graph_or_waits_for_a_rank_hangs() -> None:
+    """Abort copes with a collective that is on its way, not with a graph; a thread copes with both."""
+    stuck = {
+        (destroy, graphs, collective): stuck_in({"destroy": destroy, "graphs": graphs, "collective": collective})
+        for destroy in ("destroy_main", "abort_main", "abort_thread", "none")
+        for graphs in ("0", "8")
+        for collective in ("none", "pending")
+    }
+    assert {key for key, call in stuck.items() if call} == {
+        ("destroy_main", "0", "pending"), ("destroy_main", "8", "none"), ("destroy_main", "8", "pending"),
+        ("abort_main", "8", "none"), ("abort_main", "8", "pending"),
+    }  # fmt: skip
+
+
+def test_gpu_memory_is_summed_per_process() -> None:
+    """One line per GPU and process; a figure that the driver does not give counts as nothing, the process is listed."""
+    assert gpu_memory.parse("77, 1470\n77, 30\n78, [N/A]\n\nNo running processes found\n") == {77: 1500, 78: 0}
