@@ -71,13 +71,15 @@ class Inliner:
     Args:
         ours: Top-level packages whose modules are copied; all others are imported.
         stand_ins: Module → the module whose definitions of the same names are taken instead.
-        stem: What the file will be called, for names of classes that are written out as strings.
+        stem: What the file will be called, for names of classes and modules that are written out as strings.
+        main: The module that the file stands for: where it starts itself by name, the file is started.
     """
 
-    def __init__(self, ours: frozenset[str], stand_ins: Mapping[str, str], stem: str) -> None:
+    def __init__(self, ours: frozenset[str], stand_ins: Mapping[str, str], stem: str, main: str = "") -> None:
         self.ours = ours
         self.stand_ins = stand_ins
         self.stem = stem
+        self.main = main
         self.wanted: dict[str, dict[str, None]] = {}
         self.order: list[str] = []
 
@@ -159,11 +161,13 @@ class Inliner:
         taken: dict[str, Place] = {}
         final: dict[Place, str] = {}
         foreign = {name for module in self.wanted for name in _module(module, self.ours).imports}
+        local = {module: _all_bound(_module(module, self.ours), self.wanted[module]) for module in self.order}
         for module in self.order:
             tail = module.rpartition(".")[2]
             for name in self.wanted[module]:
                 shown = f"child_{name.lstrip('_')}" if module == "harness.child" else name
-                if shown in taken or shown in foreign:
+                elsewhere = any(shown in bound for other, bound in local.items() if other != module)
+                if shown in taken or shown in foreign or elsewhere:
                     shown = f"{tail}_{name.lstrip('_')}"
                 if shown in taken:
                     msg = f"{module}.{name} and {'.'.join(taken[shown])} cannot be told apart"
@@ -177,6 +181,8 @@ class Inliner:
         for use in self._uses(home, definition.node):
             if use.statement is not None:
                 edits.append((use.line, use.column, use.end_column, "pass" if use.alone else ""))
+            elif use.literal:
+                edits.append((use.line, use.column, use.end_column, f'"{use.literal}"'))
             elif isinstance(use.target, tuple):
                 new = names[self._resolve(*use.target)]
                 edits.append((use.line, use.column, use.end_column, f'"{self.stem}.{new}"' if use.quoted else new))
@@ -217,6 +223,9 @@ class Inliner:
         """Yield a class or module of ours that is named by a string."""
         if not re.fullmatch(r"[A-Za-z_]\w*(?:\.\w+){2,}", text) or not self._is_ours(text):
             return
+        if text == self.main:
+            yield _Use(node, None, literal=self.stem)
+            return
         module, _, name = text.rpartition(".")
         if _exists(text):
             msg = f"it starts the module {text} by its name"
@@ -236,6 +245,7 @@ class _Use:
     target: Place | None
     statement: ast.ImportFrom | None = None
     quoted: bool = False
+    literal: str = ""
     alone: bool = True
 
     @property
@@ -273,6 +283,12 @@ def _bound(function: _Function) -> frozenset[str]:
             elif isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.ExceptHandler):
                 names |= {inner.name} if inner.name else set()
     return frozenset(names)
+
+
+def _all_bound(home: Module, names: Iterable[str]) -> frozenset[str]:
+    """Return the names that functions bind themselves: nothing of another module may be called so."""
+    every = [inner for name in names for inner in ast.walk(home.definitions[name].node)]
+    return frozenset[str]().union(*(_bound(inner) for inner in every if isinstance(inner, _Function)))
 
 
 def _outer_names(node: ast.AST) -> Iterator[str]:

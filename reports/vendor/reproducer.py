@@ -63,7 +63,7 @@ def write_reproducer(scenario: Scenario, failing: Variant, control: Variant | No
     for name in ("reproduce", "Strike"):
         judge.add(STANDALONE, name)
     judge.add(oracle.__module__, oracle.__name__)
-    program = Inliner(ours, {}, STEM)
+    program = Inliner(ours, {}, STEM, main=failing.launch.module)
     program.add(failing.launch.module, "main")
     above, below = judge.result(), program.result()
     _check_apart(above, below)
