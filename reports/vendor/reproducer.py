@@ -7,6 +7,7 @@ it is; the supervisor is replaced by a small watcher (`reports.vendor.standalone
 from __future__ import annotations
 
 import pprint
+import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from reports.vendor.inline import Inlined, Inliner, NotStandaloneError
 
 STEM: Final = "reproduce"
 STANDALONE: Final = "reports.vendor.standalone"
+UNSEEN: Final = re.compile(r"\.(suspicions|leftovers|standing|gpu_samples|notes)\b")
+"""What of an attempt the small watcher leaves empty: hangs, residues, stacks, samples of the GPU."""
 STAND_INS: Final = dict.fromkeys(("harness.attempt", "harness.outcome", "harness.judge", "harness.events"), STANDALONE)
 
 
@@ -67,8 +70,18 @@ def write_reproducer(scenario: Scenario, failing: Variant, control: Variant | No
     program.add(failing.launch.module, "main")
     above, below = judge.result(), program.result()
     _check_apart(above, below)
+    _check_seen(above)
     runs = {"failing": failing} | ({"control": control} if control else {})
     return _assemble(scenario, runs, above, below, above.names[oracle.__module__, oracle.__name__], install)
+
+
+def _check_seen(above: Inlined) -> None:
+    """Refuse an oracle that reads what the small watcher does not see: it would judge by nothing."""
+    code = "\n".join(text for module, text in above.code.items() if module != STANDALONE)
+    unseen = sorted(set(UNSEEN.findall(code)))
+    if unseen:
+        msg = f"its oracle reads {', '.join(unseen)}, which only `crashcart run` records"
+        raise NotStandaloneError(msg)
 
 
 def _check_apart(above: Inlined, below: Inlined) -> None:

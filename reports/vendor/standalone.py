@@ -157,6 +157,8 @@ class Attempt:
     leftovers: tuple[Any, ...] = ()
     suspicions: tuple[Any, ...] = ()
     stacks: tuple[str, ...] = ()
+    standing: tuple[Any, ...] = ()
+    gpu_samples: tuple[Any, ...] = ()
     effective: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
