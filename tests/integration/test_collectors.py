@@ -8,8 +8,14 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
-from harness.probes.collectors import INDEX, Collection, Collector, variables
+from harness.events import AttemptStarted
+from harness.outcome import VerdictName
+from harness.probes.collectors import FOLDER, INDEX, Collection, Collector, variables
+from harness.record import iterate_events
+from harness.run import Request, run
+from tests.toy import SCENARIO
 
 HANGS = (
     "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']);"
@@ -74,3 +80,44 @@ def _argv(process: psutil.Process) -> list[str]:
         return list(process.cmdline())
     except psutil.Error:
         return []
+
+
+def test_a_run_describes_the_machine_once_right_after_its_first_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two cells fail and one passes: one description, of the first, and it is done before the next attempt begins."""
+    slow = (collector("slow", "import time; time.sleep(1.5); print('GPU 0')"),)
+    monkeypatch.setattr("harness.run.Collection", lambda folder, moment: Collection(folder, moment, slow))
+    result = run(
+        Request(
+            scenarios=(SCENARIO,),
+            selection={"behaviour": ("healthy", "silent", "crash")},
+            out=tmp_path / "run",
+            collect=True,
+        )
+    )
+    failed = [row for row in result.rows if row.verdict is not VerdictName.ABSENT]
+    assert len(failed) == 2
+    folder = result.directory / FOLDER
+    index = json.loads((folder / INDEX).read_text())
+    assert index["moment"] == f"after attempt 1 of {failed[0].cell}"
+    assert (folder / "slow.txt").read_text() == "GPU 0\n"
+    starts = [event for event in iterate_events(result.directory) if isinstance(event, AttemptStarted)]
+    later = next(event for event in starts if event.cell == failed[1].cell)
+    assert later.wall_ns > index["wall_ns"] + 1.5e9
+
+
+def test_a_run_without_a_failure_or_without_the_capability_describes_nothing(tmp_path: Path) -> None:
+    cases: list[tuple[str, str, frozenset[str]]] = [
+        ("a", "healthy", frozenset()),
+        ("b", "silent", frozenset({"collectors"})),
+    ]
+    for name, behaviour, without in cases:
+        request = Request(
+            scenarios=(SCENARIO,),
+            selection={"behaviour": (behaviour,)},
+            out=tmp_path / name,
+            collect=True,
+            without=without,
+        )
+        assert not (run(request).directory / FOLDER).exists()
