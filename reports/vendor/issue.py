@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable
 from typing import Final
 
+from harness.judge import WATCH
 from harness.outcome import VerdictName
 from reports.evidence import StackNode, text_of
 from reports.formats import died_of, rerun
@@ -54,7 +57,7 @@ def summary(facts: Facts, share: float) -> str:
     planned = next((cell for cell in facts.manifest.cells if cell.id == row.cell), None)
     if planned is not None and planned.expected_reason and row.as_expected:
         lines.append(f"- mechanism, as far as known: {escape(planned.expected_reason)}")
-    if row.kind.value != "native":
+    if row.kind.value != "native" and row.scenario != WATCH:
         kinds = {
             "provoked": "provoked: something is done to it from outside (see the reproducer); its reaction is the bug",
             "injected": "**injected: the first failure was sent on purpose**, for one that this machine cannot have",
@@ -96,7 +99,7 @@ def reproduce(facts: Facts, share: float) -> str:
     if facts.scenario is not None:
         lines.append(f"With crashcart:\n```\n{rerun(facts.row)}\n```")
     else:
-        lines.append(f"The command that was watched:\n```\n{' '.join(facts.manifest.argv)}\n```")
+        lines.append(f"The command that was watched:\n```\n{shlex.join(facts.manifest.argv)}\n```")
     return "\n\n".join(lines)
 
 
@@ -151,6 +154,8 @@ def configuration(facts: Facts, share: float) -> str:
     del share
     row = facts.row
     lines = ["| parameter | requested | in effect |", "|---|---|---|"]
+    if not row.params and len(row.effective) <= 1:
+        lines = []
     seen = {name: value for name, value in row.effective.items() if name != "patches"}
     lines += [
         f"| {name} | {escape(row.params.get(name, '-'))} | {escape(text_of(seen.get(name, '-')))} |"
@@ -268,7 +273,7 @@ def evidence(facts: Facts, share: float) -> str:
     """What is attached, and what is missing."""
     del share
     lines = ["Attached: an archive with the record of every process (birth, title, exit status and its source), logs,"]
-    lines[0] += " stacks, environment, the reproducer, and a manifest."
+    lines[0] += f" stacks, environment{', the reproducer' if facts.reproducer else ''}, and a manifest."
     lines += [f"- not in it: {escape(one['what'])} ({escape(one['why'])})" for one in facts.missing]
     return "\n".join(lines)
 
@@ -307,11 +312,5 @@ def _tree(node: StackNode, depth: int, lines: list[str], limit: int) -> None:
 
 
 def _folded(title: str, text: str, language: str = "text") -> str:
-    fence = "`" * max(3, 1 + max((len(run) for run in _ticks(text)), default=0))
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
     return f"<details><summary>{escape(title)}</summary>\n\n{fence}{language}\n{text.rstrip()}\n{fence}\n\n</details>"
-
-
-def _ticks(text: str) -> list[str]:
-    import re
-
-    return re.findall(r"`+", text)
