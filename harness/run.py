@@ -24,6 +24,7 @@ from harness.events import (
     AttemptSkipped,
     EffectiveSeen,
     GateChecked,
+    HarnessNote,
     LeftBehind,
     ProcessKey,
     RunEnded,
@@ -32,6 +33,8 @@ from harness.events import (
 from harness.judge import Oracle, Row, judge_cell
 from harness.outcome import Verdict, VerdictName
 from harness.plan import Cell, plan
+from harness.probes.collectors import FOLDER as COLLECTED
+from harness.probes.collectors import Collection
 from harness.probes.gpu import GpuFindingKind, explain
 from harness.probes.gpu_probes import look_at_gpus
 from harness.probes.machine import capabilities, describe, read_environment
@@ -58,6 +61,8 @@ class Request:
     out: Path | None = None
     without: frozenset[str] = frozenset()
     argv: tuple[str, ...] = ()
+    collect: bool = False
+    """Whether the machine and its stacks are described after the first failing attempt, for a later bundle."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """Package → wheel file or URL from which its overlays are installed instead of from an index."""
     cells: tuple[Cell, ...] = ()
@@ -190,12 +195,15 @@ class _Session:
         self.scenarios = {scenario.name: scenario for scenario in request.scenarios}
         self.position = 0
         """Where the events of the current cell begin."""
+        self.collection: Collection | None = None
+        self.collected = False
         self.full: str | None = None
         """Why nothing can be recorded any more, once that has happened."""
 
     def run_cells(self, cells: Sequence[Cell]) -> list[Row]:
         self._guard(lambda: self.recorder.write(RunStarted(run=self.recorder.directory.name)))
         rows = [self._run_cell(cell) for cell in cells]
+        self._guard(self._await_collection)
         self._guard(lambda: self.recorder.write(RunEnded(interrupted=self.interrupts.count > 0)))
         self.recorder.close()
         return rows
@@ -206,13 +214,36 @@ class _Session:
         for number in range(1, limit + 1):
             if self.interrupts.count or self.full is not None:
                 break
+            self._guard(self._await_collection)  # a collector that opens the GPU would spoil the next attempt
             self._attempt(cell, number)
+            self._guard(lambda number=number: self._collect(cell, number))  # type: ignore[misc]
             if self.request.until_reproduced and self._judge(cell).verdict is VerdictName.REPRODUCED:
                 break
         row = self._judge(cell)
         self._guard(lambda: self.recorder.write_row(row))
         self.watcher.judged(row)
         return row
+
+    def _collect(self, cell: Cell, number: int) -> None:
+        """Describe machine and stacks once per run, as soon as an attempt has failed, in the background."""
+        if not self.request.collect or self.collection is not None or "collectors" in self.request.without:
+            return
+        if self._judge(cell).verdict in {VerdictName.REPRODUCED, VerdictName.OTHER_FAILURE}:
+            moment = f"after attempt {number} of {cell.id}"
+            try:
+                self.collection = Collection(self.recorder.directory / COLLECTED, moment)
+            except OSError as error:
+                self.recorder.write(HarnessNote(note=f"the environment could not be collected: {error.strerror}"))
+
+    def _await_collection(self) -> None:
+        if self.collection is None or self.collected:
+            return
+        self.collected = True
+        self.watcher.preparing("the description of machine and stacks, for a bug report")
+        try:
+            self.collection.wait(lambda: self.interrupts.count > 0)
+        except OSError as error:
+            self.recorder.write(HarnessNote(note=f"the environment could not be collected: {error.strerror}"))
 
     def _judge(self, cell: Cell) -> Row:
         record = read_run(self.recorder.directory, position=self.position)

@@ -20,6 +20,7 @@ VERBS: Final[dict[str, str]] = {
     "judge": "Judge a stored run again.",
     "report": "Print stored runs: table, Markdown, page, CSV, JSON, JUnit XML, trace.",
     "compare": "Compare two stored runs cell by cell; exit 1 if a verdict flipped.",
+    "bundle": "Make a redacted bug report in the shape of a project's own template, with a reproducer.",
     "ps": "List every process of a stored run.",
     "bisect": "Name the version, the commit or the knob that makes the difference.",
     "check": "Run one cell for `git bisect run`: 0 absent, 1 reproduced, 125 anything else.",

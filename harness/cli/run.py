@@ -63,6 +63,7 @@ def command(  # noqa: PLR0913, PLR0917 - one argument per option
         out=out,
         without=frozenset(without),
         argv=tuple(sys.argv[1:]),
+        collect=True,
     )
     with Progress() as progress:
         result = run(request, progress)
