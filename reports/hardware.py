@@ -31,6 +31,8 @@ TOOLS: Final = ("py_spy", "pystack", "gdb", "cuda_gdb")
 READ_OFF: Final = ("torch", "cuda", "nccl", "vllm")
 """What programs tell of themselves; it says more than the metadata of packages."""
 UNKNOWN: Final = "not recorded"
+_HOME: Final = re.compile(r"(?<![\w.~/-])/root(?![\w-])")
+"""The superuser's folder, which is nobody's name to the redactor, and the machine's business all the same."""
 _UUID: Final = re.compile(r"\b(?:GPU-)?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b")
 _SMI_LINE: Final = re.compile(r"^(Driver Version|CUDA Version) *: (\S+)", re.MULTILINE)
 
@@ -46,7 +48,11 @@ def keep(run: Path, folder: Path) -> None:
     if folder.exists():
         read_manifest(folder)
     names = [MANIFEST, RESULTS, EVENTS, *(str(path.relative_to(run)) for path in run.glob(f"cells/*/*/{MERGED}"))]
-    texts = {name: (run / name).read_text(errors="replace") for name in sorted(names) if (run / name).exists()}
+    texts = {
+        name: _HOME.sub("~", (run / name).read_text(errors="replace"))
+        for name in sorted(names)
+        if (run / name).exists()
+    }
     if (run / SMI).exists():
         texts[SMI] = "".join(f"{found[0]}\n" for found in _SMI_LINE.finditer((run / SMI).read_text(errors="replace")))
     redacted = _redacted(texts, {str(k): str(v) for k, v in manifest.environment.get("packages", {}).items()})
