@@ -31,7 +31,7 @@ TOOLS: Final = ("py_spy", "pystack", "gdb", "cuda_gdb")
 READ_OFF: Final = ("torch", "cuda", "nccl", "vllm")
 """What programs tell of themselves; it says more than the metadata of packages."""
 UNKNOWN: Final = "not recorded"
-_HOME: Final = re.compile(r"(?<![\w.~/-])/root(?![\w-])")
+_HOME: Final = re.compile(r"(?<![\w.~/-])[/]root(?![\w-])")
 """The superuser's folder, which is nobody's name to the redactor, and the machine's business all the same."""
 _UUID: Final = re.compile(r"\b(?:GPU-)?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b")
 _SMI_LINE: Final = re.compile(r"^(Driver Version|CUDA Version) *: (\S+)", re.MULTILINE)
