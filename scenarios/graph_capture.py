@@ -136,6 +136,7 @@ def launch(params: Params, environment: Environment) -> Launch:
         module=f"scenarios.programs.{program}",
         expected_s=seconds,
         deadline_s=300 if seconds > 30 else 90,  # noqa: PLR2004
+        gpus=2 if params["trigger"] == "watchdog" else 1,
     )
 
 

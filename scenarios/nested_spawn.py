@@ -87,6 +87,7 @@ def launch(params: Params, environment: Environment) -> Launch:
         faults=(fault,) if params["inject"] == "sigsegv" else (),
         expected_s=40,
         deadline_s=240,
+        gpus=int(params["tp"]),
     )
 
 
