@@ -40,6 +40,7 @@ from harness.probes.collectors import Collection
 from harness.probes.gpu import GpuFinding, explain
 from harness.probes.gpu_probes import look_at_gpus
 from harness.probes.machine import capabilities, describe, read_environment
+from harness.probes.xid import xids_since
 from harness.record import Manifest, Recorder, RunRecord, Sink, link_latest, new_run_id, read_run, write_results
 from harness.spec import Environment, Launch, Scenario, names_place
 from harness.supervise.cookie import find_survivors
@@ -364,8 +365,11 @@ class _Session:
             without=self.request.without,
         )
         try:
+            begun = time.monotonic()  # the kernel's log counts from boot, too
             members = supervise(command, sink, self.interrupts, self.watcher.running)
             if self.environment.gpus:
+                for xid in xids_since(begun):
+                    sink(HarnessNote(note=xid.describe()))
                 stuck = {found.gpu: found.reason for found in record_gpu_residue(sink, members, self.request.without)}
                 for device in loan.gpus:
                     if device.uuid in stuck:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.probes import cgroup, connector, linux
+from harness.probes.gpu import Unavailable
 from harness.probes.stack_tools import find
+from harness.probes.xid import read_xids
 from harness.spec import Environment
 
 CAPABILITIES = ("pidfd_info", "zombie_stat", "py_spy")
@@ -45,6 +47,9 @@ def capabilities(without: frozenset[str]) -> dict[str, str]:
         "pystack": "yes" if find("pystack") else "pystack is not installed",
         "eu_stack": "yes" if find("eu-stack") else "eu-stack is not installed (elfutils); gdb is slower",
         "gdb": "yes" if find("gdb") else "gdb is not installed",
+        "cuda_gdb": "yes" if find("cuda-gdb") else "cuda-gdb is not installed (CUDA toolkit)",
+        "rocgdb": "yes" if find("rocgdb") else "rocgdb is not installed (ROCm)",
+        "xid": _xid(),
         "ptrace": _ptrace(),
         "realtime": linux.probe_realtime() or "yes",
         "cgroup": cgroup.probe() or "yes",
@@ -71,6 +76,11 @@ def describe(environment: Environment) -> dict[str, Any]:
         "without": sorted(environment.without),
         "root": os.geteuid() == 0,
     }
+
+
+def _xid() -> str:
+    found = read_xids()
+    return found.reason if isinstance(found, Unavailable) else "yes"
 
 
 def _memory_mib() -> int:
