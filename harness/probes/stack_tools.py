@@ -59,8 +59,8 @@ def tools_for(pid: int, without: frozenset[str] = frozenset()) -> Sequence[Stack
         able.append(StackTool(name="eu-stack", argv=(eu_stack, "-m", "-p", str(pid)), suffix="eu.txt", seconds=6.0))
     for debugger in DEBUGGERS:
         if (found := find(debugger)) and debugger.replace("-", "_") not in without:
-            argv = (found, "-p", str(pid), "-batch", "-nx", "-iex", "set debuginfod enabled off")
-            argv += ("-ex", "thread apply all bt")
+            quiet = ("-batch", "-nx", "-iex", "set debuginfod enabled off", "-ex", "thread apply all bt")
+            argv = (found, "-p", str(pid), *quiet)
             able.append(StackTool(name=debugger, argv=argv, suffix="gdb.txt", seconds=8.0))
     return able
 
