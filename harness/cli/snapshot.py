@@ -6,24 +6,30 @@ import json
 
 import click
 
+from harness.cli.manual import Manual
 from harness.cli.options import as_json, without
 from harness.snapshot import snapshot
 
 
-@click.command("snapshot", short_help="Look at a live tree.")
+@click.command(
+    "snapshot",
+    cls=Manual,
+    short_help="Look at a live tree.",
+    examples=(
+        "crashcart snapshot 4711",
+        'crashcart snapshot "$(pgrep -of train.py)" --json > snapshot.json',
+    ),
+    codes={"0": "whatever was seen", "64": "there is no such process, or wrong usage"},
+    variables={"CRASHCART_WITHOUT": "capabilities that are to count as missing, as --without"},
+)
 @click.argument("pid", type=click.IntRange(1))
 @without
 @as_json
 def command(pid: int, without: tuple[str, ...], as_json: bool) -> int:  # noqa: FBT001 - a flag
-    r"""Show stacks, states and waits of a live process and all its descendants, merged; kills nothing.
+    """Show stacks, states and waits of a live process and all its descendants, merged; kills nothing.
 
     Python and native frames stand in one tree; processes that look alike are one class; what cannot be woken any more
     is named with what it waits for. Each process is stopped for the moment in which its stack is read.
-
-    \b
-    Examples:
-      crashcart snapshot 4711
-      crashcart snapshot $(pgrep -f train.py | head -1) --json > snapshot.json
     """
     seen = snapshot(pid, frozenset(without))
     if as_json:

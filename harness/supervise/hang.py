@@ -220,7 +220,8 @@ class HangDetector:
             if busy := [one for one in cone if self._activity.cpu_share(one) >= BUSY_CPU]:
                 self._spinning(graph, busy, reason, now, quiet=quiet)
             elif quiet and key in self._retries:
-                if rounds >= ROUNDS_PER_S and not any(self._moves(one) for one in running):
+                moving = any(self._moves(one) for one in running)
+                if rounds >= ROUNDS_PER_S and not moving and not self._sleeps_long(graph, key):
                     lines = [reason, f"pid {key.pid} sleeps and tries again {rounds:.0f} times a second for nothing"]
                     self._say("livelock", (key,), lines, proved=False)
             elif (
@@ -228,6 +229,17 @@ class HangDetector:
             ):
                 self._quiet(graph, key, cone, reason, now)
         self._waiter = None
+
+    def _sleeps_long(self, graph: Graph, asking: ProcessKey) -> bool:
+        """Whether a timer in another process will fire: what is asked for again and again may be what it is to do."""
+        return any(
+            node.is_main
+            and node.process != asking
+            and node.wait.kind is WaitKind.SLEEP
+            and self._activity.rests(node.process)
+            and not BACKGROUND.match(graph.names.get(node.process, ""))
+            for node in graph.nodes
+        )
 
     def _spinning(self, graph: Graph, busy: list[ProcessKey], reason: str, now: float, *, quiet: bool) -> None:
         """A process that computes is hung only if it never does anything else: no call, no byte, no other thread."""
