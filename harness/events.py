@@ -156,6 +156,12 @@ class StacksCaptured(Event, frozen=True, kw_only=True):
     tool: str
     path: str
     seconds: float
+    """How long the tool ran, its reading of symbols included."""
+    held_s: float = 0.0
+    """How long the main thread of the process had a tracer, all tools that were tried on it taken together: measured,
+    by looks at its TracerPid a few milliseconds apart. What the capture cost the process is at most this."""
+    held_error_s: float = 0.0
+    """By how much that may be wrong: twice the longest time between two looks."""
     partial: bool = False
     detail: str = ""
 

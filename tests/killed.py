@@ -27,6 +27,8 @@ WHOLE: Final = 5
 """The shell and its four sleepers."""
 BEYOND: Final = 1.3
 """Moments are drawn from the time until the whole tree lives, and this much beyond it: on a busy machine it is long."""
+EXEC_S: Final = 2.0
+"""How long a process that was being started may take to its exec, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,8 @@ class Killed:
     alive: frozenset[int]
     """The processes of the tree that live, found without crashcart."""
     events: int
+    looks: int
+    """How often it was looked until all were named: one that was being started bears the cookie after its exec."""
     torn: int
     """Lines that cannot be read; at most the last one may be torn."""
     readable: bool
@@ -84,14 +88,21 @@ def settle_s(folder: Path) -> float:
 def kill_and_look(seconds: float, folder: Path) -> Killed:
     """Kill the supervisor at that moment, look at what is left, and end that."""
     directory = kill_after(seconds, folder)
-    survivors = find_survivors([directory])
+    until = time.monotonic() + EXEC_S
+    looks, alive = 0, frozenset({0})
+    survivors: list[Survivor] = []
+    while looks == 0 or (alive - {survivor.key.pid for survivor in survivors} and time.monotonic() < until):
+        looks += 1
+        survivors = find_survivors([directory])
+        alive = frozenset(_alive())
     try:
         written = (directory / "run.json").exists()
         events = list(iterate_events(directory))
         return Killed(
             directory=directory,
             survivors=tuple(survivors),
-            alive=frozenset(_alive()),
+            alive=alive,
+            looks=looks,
             events=len(events),
             torn=sum(event is None for event in events),
             readable=not written or not read_run(directory).ended,

@@ -29,7 +29,8 @@ def command(pid: int, without: tuple[str, ...], as_json: bool) -> int:  # noqa: 
     """Show stacks, states and waits of a live process and all its descendants, merged; kills nothing.
 
     Python and native frames stand in one tree; processes that look alike are one class; what cannot be woken any more
-    is named with what it waits for. Each process is stopped for the moment in which its stack is read.
+    is named with what it waits for. Each process is stopped for the moment in which its stack is read; how long
+    that was is measured and shown.
     """
     seen = snapshot(pid, frozenset(without))
     if as_json:
@@ -37,7 +38,9 @@ def command(pid: int, without: tuple[str, ...], as_json: bool) -> int:  # noqa: 
         return 0
     click.echo(f"{len(seen.names)} processes, {len(seen.graph.nodes)} threads, in {seen.seconds:.1f} s")
     for key, name in seen.names.items():
-        click.echo(f"  {key.pid:>8} {seen.states[key]} {len(seen.graph.of(key)):>4} threads  {name[:100]}")
+        seconds, error = seen.held(key)
+        paused = f"held {seconds:.3f} ± {error:.3f} s" if seconds else "not held"
+        click.echo(f"  {key.pid:>8} {seen.states[key]} {len(seen.graph.of(key)):>4} threads  {paused}  {name[:100]}")
     for held in seen.gpu:
         click.echo(f"  {'this tree' if held.ours else 'another'}: {held.reason}")
     if seen.deadlocked:
