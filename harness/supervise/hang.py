@@ -17,7 +17,6 @@ from itertools import islice
 from typing import Final
 
 from harness.events import Event, Observed, PhaseMarked, ProcessKey, Suspected
-from harness.probes import proc
 from harness.probes.threads import WaitKind
 from harness.record import Sink
 from harness.roles import role
@@ -178,7 +177,7 @@ class HangDetector:
 
     def _deadlock(self, graph: Graph, running: Mapping[ProcessKey, str], now: float) -> bool:
         """Suspect a deadlock that is proved; true while one is there."""
-        dead = frozenset(key for key in dead_processes(graph, polling_is_life=True) if not _signal_driven(graph, key))
+        dead = dead_processes(graph, polling_is_life=True)
         frozen = tuple(
             sorted((node.process, node.wait.tid, node.wait.switches) for node in graph.nodes if node.process in dead)
         )
@@ -278,9 +277,7 @@ class HangDetector:
     def _polling(self, graph: Graph, running: Mapping[ProcessKey, str], now: float) -> None:
         """A tree in which only polling goes on, and whose main threads wait for each other, is suspected."""
         dead = frozenset(
-            key
-            for key in dead_processes(graph, polling_is_life=False)
-            if not BACKGROUND.match(running.get(key, "")) and not _signal_driven(graph, key)
+            key for key in dead_processes(graph, polling_is_life=False) if not BACKGROUND.match(running.get(key, ""))
         )
         if not dead or any(self._moves(key) for key in dead):
             self._since.pop("polling", None)
@@ -341,9 +338,3 @@ def _leading(graph: Graph, key: ProcessKey) -> list[Node]:
     main = [node for node in nodes if node.is_main]
     within = any(key in waker.processes for node in main for waker in node.wakers)
     return nodes if within or not main else main
-
-
-def _signal_driven(graph: Graph, key: ProcessKey) -> bool:
-    """Whether a process is an event loop that also waits for signals that it handles."""
-    main = next((node for node in graph.of(key) if node.is_main), None)
-    return main is not None and main.wait.kind is WaitKind.DESCRIPTORS and proc.handles_any(key.pid, proc.REQUESTS)

@@ -14,6 +14,7 @@ HANGS = ("locks_abba", "condition_lost_wakeup", "pipe_full", "unix_both_wait", "
 DECLARED = ("sleeping_peer", "spin_python", "fifo_no_reader", "http_calls_itself", "polite_locks")
 ASKING = ("wait_for_server", "locked_database")
 IDLE = ("http_idle", "sleep_wait", "event_main", "fifo_server", "stopped_continued", "zombie_kept")
+BY_SIGNAL = ("signal_loop", "wake_by_child")
 PROGRAMS = {program.name: program for program in CATALOGUE}
 
 
@@ -33,7 +34,7 @@ def test_a_hang_is_found_in_time_with_class_and_suspect(name: str, tmp_path: Pat
     assert result.wrong() == ""
 
 
-@pytest.mark.parametrize("name", [*IDLE, *ASKING])
+@pytest.mark.parametrize("name", [*IDLE, *ASKING, *BY_SIGNAL])
 def test_idle_is_not_hung(name: str, tmp_path: Path) -> None:
     """Something outside, a timer or a child that works can still wake it: nothing is said for 15 s."""
     build(program(name), tmp_path)
