@@ -194,10 +194,14 @@ class FaultConfirmed(Event, frozen=True, kw_only=True):
 
 
 class FaultFailed(Event, frozen=True, kw_only=True):
-    """A declared fault could not be performed or confirmed."""
+    """A declared fault could not be performed, confirmed or undone."""
 
     fault: str
     detail: str
+    undoing: bool = False
+    """It was there and could not be taken back: the machine is not as before."""
+    key: ProcessKey | None = None
+    """With the end of which process it goes; ``None`` where it stays on the machine."""
 
 
 class FaultUndone(Event, frozen=True, kw_only=True):
