@@ -13,6 +13,7 @@ from harness.cli.manual import Manual
 from harness.cli.options import without
 from harness.roles import role
 from harness.spec import OnHang
+from harness.supervise.hang import QUIET_S
 from harness.supervise.loop import Status
 from harness.watch import NOT_FOUND, CommandNotFoundError, Watched, WatchRequest, watch
 from reports.publish import publish
@@ -57,6 +58,15 @@ MOST: Final = 20
     help="When it hangs: take stacks and let it be, or end it after that (exit code 124).",
 )
 @click.option(
+    "--hang-after",
+    "quiet_s",
+    type=click.FloatRange(3),
+    metavar="S",
+    default=QUIET_S,
+    show_default=True,
+    help="So long may nothing move in a declared phase, or in a tree in which only polling goes on.",
+)
+@click.option(
     "--connector",
     is_flag=True,
     help="Use the kernel's process events, too: sees children that live for no time, and slows every fork a little.",
@@ -68,6 +78,7 @@ MOST: Final = 20
 def command(  # noqa: PLR0913, PLR0917 - one argument per option
     timeout_s: float | None,
     on_hang: str,
+    quiet_s: float,
     connector: bool,  # noqa: FBT001 - a flag
     by_findings: bool,  # noqa: FBT001 - a flag
     out: Path | None,
@@ -87,6 +98,7 @@ def command(  # noqa: PLR0913, PLR0917 - one argument per option
             out=out,
             timeout_s=timeout_s,
             on_hang=OnHang(on_hang),
+            quiet_s=quiet_s,
             sources=sources,
             without=frozenset(without),
         )

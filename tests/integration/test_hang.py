@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.test_cli import crashcart
 from tests.zoo.catalogue import CATALOGUE
 from tests.zoo.programs import Program, build
 from tests.zoo.watching import ALLOWED_S, look
@@ -32,6 +33,16 @@ def test_a_hang_is_found_in_time_with_class_and_suspect(name: str, tmp_path: Pat
     build(program(name), tmp_path)
     result = look(program(name), tmp_path, program(name).settle_s + ALLOWED_S + 5)
     assert result.wrong() == ""
+
+
+def test_patience_is_an_option(tmp_path: Path) -> None:
+    """With three seconds of it a quiet phase is called hung after three, and the tree ended as ordered."""
+    ended = crashcart(
+        "watch", "--hang-after", "3", "--on-hang", "kill", "--timeout", "50", "--out", "run", "--",
+        *program("sleeping_peer").argv(tmp_path), cwd=tmp_path,
+    )  # fmt: skip
+    assert ended.returncode == 124
+    assert "nothing has moved for 3 s" in ended.stderr
 
 
 @pytest.mark.parametrize("name", [*IDLE, *ASKING, *BY_SIGNAL])
