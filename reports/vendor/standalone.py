@@ -183,12 +183,17 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class Strike:
-    """A signal to the first process whose title matches, when the program says ``at``, or as soon as there is one."""
+    """A signal to the first process whose title matches, when the program says ``at``, or as soon as there is one.
+
+    A SIGSTOP is taken back when the program says ``until``, or after ``lasts_s`` seconds, and in any case at the end.
+    """
 
     name: str
     signal: str
     target: str
     at: str | None = None
+    until: str | None = None
+    lasts_s: float | None = None
 
 
 class Watch:
@@ -201,6 +206,7 @@ class Watch:
         self.phases: list[Mark] = []
         self.nonce = False
         self.faults: list[FaultRecord] = []
+        self.stopped: list[tuple[Strike, FaultRecord, Process]] = []
         self.seen: dict[ProcessKey, Process] = {}
         self.read = 0
         self.titled = 0.0
@@ -218,11 +224,18 @@ class Watch:
         self._deaths(main)
         self._words()
         for strike in list(self.strikes):
-            if strike.at is None or any(mark.name == strike.at for mark in self.attempt_marks):
+            if strike.at is None or self._said(strike.at):
                 self._strike(strike)
+        for stop in list(self.stopped):
+            strike, record, _ = stop
+            seconds = (time.monotonic_ns() - record.attempted_ns) / 1e9
+            if self._said(strike.until) or (strike.lasts_s is not None and seconds >= strike.lasts_s):
+                self._go_on(stop)
 
     def end_all(self, number: int, word: str) -> None:
-        """Signal whatever is left, by its pidfd."""
+        """Signal whatever is left, by its pidfd; who is stopped could not obey."""
+        for stop in list(self.stopped):
+            self._go_on(stop)
         for process in self.alive:
             process.ended_by = process.ended_by or word
             try:
@@ -299,11 +312,27 @@ class Watch:
             return
         self.strikes.remove(strike)
         record = FaultRecord(fault=strike.name, attempted_ns=time.monotonic_ns(), key=victim.key)
-        victim.ended_by = f"fault:{strike.name}"
+        if strike.signal == "SIGSTOP":
+            self.stopped.append((strike, record, victim))
+        else:
+            victim.ended_by = f"fault:{strike.name}"
         signal.pidfd_send_signal(victim.pidfd, signal.Signals[strike.signal])
         record.confirmed = True
         self.faults.append(record)
         print(f"  {strike.signal} sent to {victim.name[:60]} (pid {victim.key.pid})", flush=True)
+
+    def _go_on(self, stop: tuple[Strike, FaultRecord, Process]) -> None:
+        self.stopped.remove(stop)
+        _, record, victim = stop
+        try:
+            signal.pidfd_send_signal(victim.pidfd, signal.SIGCONT)
+        except ProcessLookupError:
+            return
+        record.undone = True
+        print(f"  SIGCONT sent to {victim.name[:60]} (pid {victim.key.pid})", flush=True)
+
+    def _said(self, name: str | None) -> bool:
+        return any(mark.name == name for mark in self.attempt_marks)
 
 
 def reproduce(  # noqa: PLR0913 - the parts of one run
@@ -314,14 +343,19 @@ def reproduce(  # noqa: PLR0913 - the parts of one run
     oracle: Callable[[Attempt], Judgement],
     deadline_s: float,
     expected: str,
+    modules: Mapping[str, str],
 ) -> int:
-    """Run the program of this file in a process of its own, watch it, print the verdict; 1 if the failure showed."""
+    """Run the program of this file in a process of its own, watch it, print the verdict; 1 if the failure showed.
+
+    What the program starts as modules of their own are functions of this file, ``modules``.
+    """
     scratch = Path(tempfile.mkdtemp(prefix="rp-", dir="/tmp"))
     this = Path(sys.argv[0]).resolve()
+    _make_modules(scratch, this.stem, modules)
     watch = Watch(strikes, scratch / "said.jsonl")
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(this.parent), os.environ.get("PYTHONPATH", "")])),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(scratch), str(this.parent), os.environ.get("PYTHONPATH", "")])),
         "TMPDIR": str(scratch),
         "CRASHCART_CACHE": str(scratch / "cache"),
         **env,
@@ -356,6 +390,16 @@ def reproduce(  # noqa: PLR0913 - the parts of one run
         faults=tuple(watch.faults),
     )
     return _conclude(attempt, oracle(attempt), scratch, expected)
+
+
+def _make_modules(folder: Path, stem: str, modules: Mapping[str, str]) -> None:
+    """Make modules that call functions of this file, for ``python -m``: their names are then titles of processes."""
+    for module, function in modules.items():
+        path = folder.joinpath(*module.split(".")).with_suffix(".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for package in path.relative_to(folder).parents[:-1]:
+            (folder / package / "__init__.py").touch()
+        path.write_text(f"import {stem}\n\nif __name__ == '__main__':\n    {stem}.{function}()\n", encoding="utf-8")
 
 
 def _stop(watch: Watch, program: subprocess.Popen[bytes], grace_s: float) -> None:
