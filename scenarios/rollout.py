@@ -232,8 +232,8 @@ SCENARIO = Scenario(
     rows=(
         _row("laptop"),
         _row("laptop", handles="weak"),
-        _row("laptop", fault="too_long", errors="dropped"),
-        _row("laptop", fault="too_long"),
+        _row(fault="too_long", errors="dropped"),
+        _row(fault="too_long"),
         _row(handles="weak", fault="name_lost"),
         _row(fault="name_lost"),
         _row(mode="sync"),
