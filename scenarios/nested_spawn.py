@@ -191,7 +191,7 @@ SCENARIO = Scenario(
         _row("laptop", inject="sigsegv"),
         _row("laptop"),
         _row("laptop", inject="sigsegv", backend="default", mitigation="omit_backend", rocm="assumed"),
-        _row("laptop", inject="sigsegv", backend="mp", mitigation="omit_backend", rocm="assumed"),
+        _row(inject="sigsegv", backend="mp", mitigation="omit_backend", rocm="assumed"),
         _row(host="process", api="LLM", backend="default"),
         _row("laptop", host="process", api="AsyncLLM", backend="uni"),
         _row("gpu-full", "rocm", device_init="true", inject="sigsegv"),

@@ -39,7 +39,7 @@ def laptop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[st
     if missing:
         pytest.skip(f"the CPU stack is not complete: {min(missing)}")
     before = (listening(), {path.name for path in SHM.iterdir()})
-    done = crashcart("run", "--suite", "laptop", "--json", "--out", "run", cwd=folder, timeout=1400)
+    done = crashcart("run", "--suite", "laptop", "--json", "--out", "run", cwd=folder, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (listening() - before[0], {path.name for path in SHM.iterdir()} - before[1]) == (set(), set())
     return folder / "run", [json.loads(line) for line in done.stdout.splitlines()]
