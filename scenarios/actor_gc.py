@@ -57,7 +57,7 @@ def launch(params: Params, environment: Environment) -> Launch:
     return Launch(
         module="scenarios.programs.actor_gc",
         overlays={"verl": params["verl"], "ray": params["ray"]},
-        expected_s=12,
+        expected_s=15,
         deadline_s=120,
     )
 

@@ -80,12 +80,11 @@ def requires(params: Params, environment: Environment) -> str | None:
 
 def launch(params: Params, environment: Environment) -> Launch:
     """Inject the signal as soon as a process calls itself the inner worker."""
-    del environment
     fault = Fault(name="segv_in_worker", action=SendSignal(signal="SIGSEGV", target=WORKER))
     return Launch(
         module="scenarios.programs.nested_spawn",
         faults=(fault,) if params["inject"] == "sigsegv" else (),
-        expected_s=40,
+        expected_s=40 if environment.gpus else 23,
         deadline_s=240,
     )
 

@@ -107,7 +107,7 @@ def launch(params: Params, environment: Environment) -> Launch:
     return Launch(
         module="scenarios.programs.rollout",
         faults=(fault,) if params["fault"] == "server_killed" else (),
-        expected_s=45,
+        expected_s=30 if params["device"] == "cpu" else 45,
         deadline_s=240,
     )
 

@@ -119,7 +119,7 @@ def launch(params: Params, environment: Environment) -> Launch:
         env=switch[params["id_randomisation"]],
         overlays={"openai": params["openai"], "vllm": params["vllm"]},
         faults=(stop,) if params["trigger"] == "stall" else (),
-        expected_s=25,
+        expected_s=20,
         deadline_s=240,
     )
 
