@@ -23,7 +23,8 @@ from harness.probes.stack_tools import StackTool, tools_for, tracer_of
 from harness.probes.threads import read_waits
 from harness.record import Sink
 
-PARALLEL: Final = max(2, os.cpu_count() or 2)
+PARALLEL: Final = (os.cpu_count() or 1) + 1
+"""Tools at once: as many as there are processors, and one that fills the gap between an end and the next start."""
 TOTAL_S: Final = 20.0
 """For the whole tree, in seconds; what is not done by then is marked so."""
 
