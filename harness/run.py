@@ -24,6 +24,8 @@ from harness.events import (
     AttemptEnded,
     AttemptSkipped,
     EffectiveSeen,
+    Event,
+    FaultFailed,
     GateChecked,
     HarnessNote,
     LeftBehind,
@@ -35,6 +37,7 @@ from harness.gpu_pool import RETURN_S, GpuPool, Loan
 from harness.judge import Oracle, Row, judge_cell
 from harness.outcome import Verdict, VerdictName
 from harness.plan import Cell, plan
+from harness.probes import proc
 from harness.probes.collectors import FOLDER as COLLECTED
 from harness.probes.collectors import Collection
 from harness.probes.gpu import GpuFinding, explain
@@ -206,6 +209,8 @@ class _Session:
         self.collected = False
         self.full: str | None = None
         """Why nothing can be recorded any more, once that has happened."""
+        self.changed: list[tuple[str, ProcessKey | None]] = []
+        """Faults of ours that could not be undone: what comes after them would be judged on another machine."""
 
     def run_cells(self, cells: Sequence[Cell]) -> list[Row]:
         self._guard(lambda: self.recorder.write(RunStarted(run=self.recorder.directory.name)))
@@ -276,7 +281,13 @@ class _Session:
                 self.full = str(error)
 
     def _attempt(self, cell: Cell, number: int) -> None:
-        sink = self.recorder.sink(cell.id, number)
+        record = self.recorder.sink(cell.id, number)
+
+        def sink(event: Event) -> None:
+            if isinstance(event, FaultFailed) and event.undoing:
+                self.changed.append((f"fault {event.fault} of {cell.id} {event.detail}", event.key))
+            record(event)
+
         launch = self.scenarios[cell.scenario].launch(cell.params, self.environment)
         self.watcher.started(cell, number, launch.expected_s)
         self._guard(lambda: self._attempt_recorded(cell, number, launch, sink))
@@ -299,9 +310,11 @@ class _Session:
     def _attempt_alone(self, cell: Cell, number: int, launch: Launch, sink: Sink, loan: Loan) -> None:
         survivors = find_survivors()
         notes = tuple(f"left by a crashcart that is gone: {one.key.pid} {one.title}" for one in survivors)
+        notes += tuple(why for why, key in self.changed if key is None or proc.is_alive(key))
         sink(GateChecked(moment="before", clean=not notes, notes=notes))
         if notes:
-            reason = f"the machine is not clean: {'; '.join(notes)}; `crashcart doctor --reap` ends them"
+            remedy = "; `crashcart doctor --reap` ends them" if survivors else ""
+            reason = f"the machine is not clean: {'; '.join(notes)}{remedy}"
             sink(AttemptSkipped(verdict=VerdictName.NO_VERDICT, reason=reason))
             return
         try:

@@ -247,16 +247,17 @@ def _engine(attempt: Attempt) -> Judgement:
 
 
 def _row(*suites: str, **params: str) -> Row:
-    return Row(params=params, suites=frozenset({"full", "gpu-full", *suites}))
+    without_a_gpu = frozenset({"laptop"})
+    return Row(params=params, suites=frozenset({"full", "gpu-full", *suites}), may_be_untestable=without_a_gpu)
 
 
 def _rows() -> tuple[Row, ...]:
     """Return a pairwise selection for short suites, and behind it what completes the matrix."""
     every = ("gpu1", "rocm")
     short = [
-        _row(*every, trigger="event_query"),
+        _row(*every, "laptop", trigger="event_query"),
         _row(*every, trigger="event_query", mode="thread_local"),
-        _row(*every, trigger="event_query", guard="thread_local"),
+        _row(*every, "laptop", trigger="event_query", guard="thread_local"),
         _row("gpu1", trigger="event_query", streams="forked"),
         _row("gpu1", trigger="event_query", mode="relaxed", streams="forked"),
         _row(*every, trigger="malloc", streams="joined"),

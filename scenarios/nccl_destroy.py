@@ -39,7 +39,7 @@ SCENARIO_DEFAULTS: Final = {
     "vllm": "installed",
 }  # fmt: skip
 PAIRS: Final[tuple[tuple[dict[str, str], tuple[dict[str, str], ...], tuple[str, ...]], ...]] = (
-    ({"graphs": "1"}, ({}, {"graphs": "1", "destroy": "abort_thread"}), ("gpu2", "rocm")),
+    ({"graphs": "1"}, ({}, {"graphs": "1", "destroy": "abort_thread"}), ("laptop", "gpu2", "rocm")),
     (
         {"destroy": "abort_main", "graphs": "8", "peer": "SIGKILL"},
         ({"destroy": "none", "graphs": "8", "peer": "SIGKILL"},),
@@ -250,7 +250,8 @@ def _versions(attempt: Attempt, mark: str) -> dict[str, str]:
 
 
 def _row(*suites: str, **params: str) -> Row:
-    return Row(params=params, suites=frozenset({"full", "gpu-full", *suites}))
+    without_gpus = frozenset({"laptop"})
+    return Row(params=params, suites=frozenset({"full", "gpu-full", *suites}), may_be_untestable=without_gpus)
 
 
 SCENARIO = Scenario(

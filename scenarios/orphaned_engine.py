@@ -90,11 +90,11 @@ def requires(params: Params, environment: Environment) -> str | None:
 
 def launch(params: Params, environment: Environment) -> Launch:
     """Signal the target when the program says that its moment has come."""
-    del environment
     target = TARGETS.get(params["target"], SERVERS[params["stack"]])
     action = SendSignal(signal=f"SIG{params['signal']}", target=target)
     fault = Fault(name=f"{params['signal'].lower()}_{params['target']}", action=action, at="fault_now")
-    return Launch(module="scenarios.programs.orphaned_engine", faults=(fault,), expected_s=45, deadline_s=240)
+    seconds = 45 if environment.gpus else 28
+    return Launch(module="scenarios.programs.orphaned_engine", faults=(fault,), expected_s=seconds, deadline_s=240)
 
 
 def oracle(attempt: Attempt) -> Judgement:
@@ -166,12 +166,12 @@ SCENARIO = Scenario(
     rows=(
         _row("laptop", "gpu1", "gpu-full", "rocm", target="api", signal="KILL", moment="idle"),
         _row("laptop", "gpu1", "gpu-full", "rocm", target="api", signal="TERM", moment="idle"),
-        _row("laptop", "gpu-full", target="api", signal="KILL", moment="decode"),
-        _row("laptop", "gpu-full", target="api", signal="TERM", moment="decode"),
+        _row("gpu-full", target="api", signal="KILL", moment="decode"),
+        _row("gpu-full", target="api", signal="TERM", moment="decode"),
         _row("laptop", target="api", signal="KILL", moment="start"),
         _row("laptop", target="core", signal="KILL", moment="start"),
-        _row("laptop", "gpu-full", target="core", signal="KILL", moment="idle"),
-        _row("laptop", target="worker", signal="KILL", moment="decode"),
+        _row("gpu-full", target="core", signal="KILL", moment="idle"),
+        _row(target="worker", signal="KILL", moment="decode"),
         _row(target="worker", signal="KILL", moment="idle"),
         _row(target="core", signal="TERM", moment="idle"),
         _row(target="worker", signal="TERM", moment="idle"),

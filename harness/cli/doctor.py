@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
+from harness.cli.manual import Manual
 from harness.cli.options import as_json, without
+from harness.events import ProcessKey
 from harness.plan import Cell, plan
 from harness.probes.gpu import GpuSurvey, explain
 from harness.probes.gpu_probes import gpu_probes, look_at_gpus
@@ -16,7 +19,15 @@ from harness.supervise.cookie import end_survivor, find_survivors
 from scenarios.registry import all_scenarios
 
 
-@click.command("doctor", short_help="What this machine can do.")
+@click.command(
+    "doctor",
+    cls=Manual,
+    short_help="What this machine can do.",
+    examples=("crashcart doctor", "crashcart doctor --json | jq .cells", "crashcart doctor --reap"),
+    codes={"0": "whatever was found"},
+    variables={"CRASHCART_WITHOUT": "capabilities that are to count as missing, as --without"},
+    files={"runs/": "run directories whose ledgers are read for survivors, see --runs"},
+)
 @click.option("--reap", is_flag=True, help="End the processes that a crashcart which was killed has left behind.")
 @click.option(
     "--runs",
@@ -38,9 +49,8 @@ def command(reap: bool, runs: Path, without: tuple[str, ...], as_json: bool) -> 
     machine = describe(environment)
     able = capabilities(taken)
     cells = plan(all_scenarios(), environment)
-    left = find_survivors(sorted(runs.glob("2*")))
     gpus = look_at_gpus(taken)
-    survivors = [{"pid": one.key.pid, "title": one.title, "ended": reap and end_survivor(one)} for one in left]
+    survivors = _survivors(sorted(runs.glob("2*")), reap=reap)
     if as_json:
         blocked = {cell.id: cell.untestable for cell in cells}
         document = {"machine": machine, "capabilities": able, "cells": blocked, "survivors": survivors}
@@ -66,6 +76,18 @@ def command(reap: bool, runs: Path, without: tuple[str, ...], as_json: bool) -> 
         state = "ended" if survivor["ended"] else "running; crashcart doctor --reap ends it"
         click.echo(f"left by a crashcart that is gone: pid {survivor['pid']} {survivor['title']} ({state})")
     return 0
+
+
+def _survivors(runs: list[Path], *, reap: bool) -> list[dict[str, Any]]:
+    """Return what is left; with ``reap`` it is ended, and what it has started meanwhile, too."""
+    found: dict[ProcessKey, dict[str, Any]] = {}
+    while left := [one for one in find_survivors(runs) if one.key not in found]:
+        found |= {
+            one.key: {"pid": one.key.pid, "title": one.title, "ended": reap and end_survivor(one)} for one in left
+        }
+        if not reap:
+            break
+    return list(found.values())
 
 
 def _probes(gpus: GpuSurvey) -> dict[str, str]:

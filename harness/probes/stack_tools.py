@@ -53,8 +53,8 @@ def tools_for(pid: int, without: frozenset[str] = frozenset()) -> Sequence[Stack
                 StackTool(name="py-spy", argv=dump, suffix="pyspy.json", seconds=4.0),
             ]
         if (pystack := find("pystack")) and "pystack" not in without:
-            argv = (pystack, "remote", "--native-all", str(pid))
-            able.append(StackTool(name="pystack", argv=argv, suffix="pystack.txt", seconds=8.0))
+            remote = (pystack, "remote", "--native-all", str(pid))
+            able.append(StackTool(name="pystack", argv=remote, suffix="pystack.txt", seconds=8.0))
     if (eu_stack := find("eu-stack")) and "eu_stack" not in without:
         able.append(StackTool(name="eu-stack", argv=(eu_stack, "-m", "-p", str(pid)), suffix="eu.txt", seconds=6.0))
     for debugger in DEBUGGERS:

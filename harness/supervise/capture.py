@@ -2,7 +2,7 @@
 
 What /proc says of every thread is written first; it needs no tracing stop. Then one tool after another is tried on each
 process until one gives a stack. Identity is checked before and after, partial results are kept and marked, and a target
-that a tool has left stopped is continued.
+that a tool has left stopped is continued. For how long a tracer held it is measured by asking /proc meanwhile.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from harness.probes.stack_tools import StackTool, tools_for, tracer_of
 from harness.probes.threads import read_waits
 from harness.record import Sink
 
-PARALLEL: Final = max(2, os.cpu_count() or 2)
+PARALLEL: Final = (os.cpu_count() or 1) + 1
+"""Tools at once: as many as there are processors, and one that fills the gap between an end and the next start."""
 PROJECT: Final = str(Path(__file__).resolve().parents[2])
 RAS: Final = "nccl-ras.txt"
 TOTAL_S: Final = 20.0
@@ -37,6 +38,8 @@ class _Target:
     key: ProcessKey
     tools: list[StackTool] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    held_s: float = 0.0
+    held_error_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -48,6 +51,10 @@ class _Dump:
     path: Path
     started: float
     was_stopped: bool
+    looked: float
+    """When the target was last asked whether it is being traced."""
+    held: bool = False
+    """Whether it was, then."""
 
 
 class CaptureJob:
@@ -78,6 +85,7 @@ class CaptureJob:
         """Start and collect dumps; true when all are done."""
         now = time.monotonic()
         for dump in list(self._running):
+            self._measure(dump)
             if dump.child.poll() is not None or now > min(self._deadline, dump.started + dump.tool.seconds):
                 self._collect(dump)
         while self._waiting and len(self._running) < PARALLEL:
@@ -87,6 +95,14 @@ class CaptureJob:
             self._ras = None
         self.done = not self._waiting and not self._running and self._ras is None
         return self.done
+
+    def _measure(self, dump: _Dump) -> None:
+        """Add up for how long the target was held: the time between two looks counts if one of them saw a tracer."""
+        now, held = time.monotonic(), tracer_of(dump.target.key.pid) != 0
+        if held or dump.held:
+            dump.target.held_s += now - dump.looked
+        dump.target.held_error_s = max(dump.target.held_error_s, 2 * (now - dump.looked))
+        dump.looked, dump.held = now, held
 
     def _ask_nccl(self, pids: Sequence[int]) -> subprocess.Popen[bytes] | None:
         """Ask NCCL's own service for its view, in a process of its own; a tree without NCCL is not worth a note."""
@@ -134,7 +150,7 @@ class CaptureJob:
         elif not target.tools:
             obstacle = "; ".join(target.failures) or "none of py-spy, pystack, eu-stack and gdb is installed"
         if obstacle:
-            self._say(key, "none", None, 0.0, obstacle)
+            self._say(key, "none", None, 0.0, obstacle, target)
             return
         tool = target.tools.pop(0)
         path = self._folder / f"{key.pid}-{key.start}.{tool.suffix}"
@@ -145,13 +161,15 @@ class CaptureJob:
         )
         self._helpers.add(child.pid)
         stopped = stat is not None and stat.state == "T"
-        self._running.append(_Dump(target, tool, child, out, path, time.monotonic(), stopped))
+        now = time.monotonic()
+        self._running.append(_Dump(target, tool, child, out, path, now, stopped, now))
 
     def _collect(self, dump: _Dump) -> None:
         timed_out = dump.child.poll() is None
         if timed_out:
             dump.child.kill()
         _, said = dump.child.communicate()
+        self._measure(dump)
         dump.out.close()
         self._running.remove(dump)
         self._continue(dump)
@@ -160,7 +178,7 @@ class CaptureJob:
         if dump.path.stat().st_size and (timed_out or not dump.child.returncode):
             gone = "" if proc.is_alive(dump.target.key) else "the process was gone afterwards"
             detail = "; ".join(part for part in (*dump.target.failures, failure if timed_out else "", gone) if part)
-            self._say(dump.target.key, dump.tool.name, dump.path, seconds, detail)
+            self._say(dump.target.key, dump.tool.name, dump.path, seconds, detail, dump.target)
             return
         dump.path.unlink()
         dump.target.failures.append(f"{dump.tool.name}: {failure or f'ended with {dump.child.returncode}'}")
@@ -173,10 +191,24 @@ class CaptureJob:
             os.kill(stat.pid, signal.SIGCONT)
             dump.target.failures.append(f"{dump.tool.name} had left it stopped; it was continued")
 
-    def _say(self, key: ProcessKey, tool: str, path: Path | None, seconds: float, detail: str) -> None:
-        where = f"{self._folder.name}/{path.name}" if path is not None else ""
+    def _say(  # noqa: PLR0913, PLR0917 - the parts of one event
+        self,
+        key: ProcessKey,
+        tool: str,
+        path: Path | None,
+        seconds: float,
+        detail: str,
+        target: _Target | None = None,
+    ) -> None:
         captured = StacksCaptured(
-            key=key, tool=tool, path=where, seconds=round(seconds, 3), partial=bool(detail), detail=detail
+            key=key,
+            tool=tool,
+            path=f"{self._folder.name}/{path.name}" if path is not None else "",
+            seconds=round(seconds, 3),
+            held_s=round(target.held_s, 4) if target is not None else 0.0,
+            held_error_s=round(target.held_error_s, 4) if target is not None else 0.0,
+            partial=bool(detail),
+            detail=detail,
         )
         self.captures.append(captured)
         self._sink(captured)

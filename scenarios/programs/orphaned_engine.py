@@ -15,8 +15,11 @@ from harness import child
 from scenarios.programs import gpu_memory, sglang_server
 from scenarios.programs.vllm_server import Server, start_server, titles
 
-OBSERVE_S: Final = 11.0
-"""How long the aftermath is watched, in seconds, unless all processes of the engine are gone before."""
+OBSERVE_S: Final = 8.0
+"""How long the aftermath is watched, in seconds, unless all processes of the engine are gone before.
+
+The supervisor looks on for three more before it ends anything, so that a survivor has lived for more than ten.
+"""
 FAREWELL_S: Final = 6.0
 """How long a server without an engine may take to say goodbye, in seconds, before the program ends without it."""
 LONG_ANSWER: Final = 1900
