@@ -59,6 +59,7 @@ def launch(params: Params, environment: Environment) -> Launch:
         overlays={"verl": params["verl"], "ray": params["ray"]},
         expected_s=15,
         deadline_s=120,
+        gpus=0,
     )
 
 

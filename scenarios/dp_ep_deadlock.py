@@ -86,7 +86,9 @@ def launch(params: Params, environment: Environment) -> Launch:
     del environment
     on_hang = OnHang.KILL if params["dp_mode"] == "offline" else OnHang.CAPTURE
     seconds = 32 if params["device"] == "cpu" else 45
-    return Launch(module="scenarios.programs.dp_ep_deadlock", expected_s=seconds, deadline_s=240, on_hang=on_hang)
+    return Launch(
+        module="scenarios.programs.dp_ep_deadlock", expected_s=seconds, deadline_s=240, on_hang=on_hang, gpus=GPUS
+    )
 
 
 def oracle(attempt: Attempt) -> Judgement:

@@ -136,11 +136,13 @@ def launch(params: Params, environment: Environment) -> Launch:
     del environment
     if params["layer"] == "vllm_tp2":
         kill = Fault(name="kill_core", action=SendSignal(signal="SIGKILL", target="VLLM::EngineCore"), at="fault_now")
-        return Launch(module="scenarios.programs.nccl_destroy_vllm", faults=(kill,), expected_s=110, deadline_s=360)
+        return Launch(
+            module="scenarios.programs.nccl_destroy_vllm", faults=(kill,), expected_s=110, deadline_s=360, gpus=2
+        )
     hangs = stuck_in(params) is not None
     above = 12.0 if params["layer"] == "pynccl" else 0.0
     return Launch(
-        module="scenarios.programs.nccl_destroy", expected_s=(33.0 if hangs else 14.0) + above, deadline_s=200
+        module="scenarios.programs.nccl_destroy", expected_s=(33.0 if hangs else 14.0) + above, deadline_s=200, gpus=2
     )
 
 

@@ -86,6 +86,7 @@ def launch(params: Params, environment: Environment) -> Launch:
         faults=(fault,) if params["inject"] == "sigsegv" else (),
         expected_s=40 if environment.gpus else 23,
         deadline_s=240,
+        gpus=int(params["tp"]),
     )
 
 

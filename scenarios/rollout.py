@@ -109,6 +109,7 @@ def launch(params: Params, environment: Environment) -> Launch:
         faults=(fault,) if params["fault"] == "server_killed" else (),
         expected_s=30 if params["device"] == "cpu" else 45,
         deadline_s=240,
+        gpus=int(params["servers"]),
     )
 
 

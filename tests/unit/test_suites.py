@@ -88,7 +88,7 @@ def test_without_gpus_every_row_says_so_and_the_exit_code_minds(suite: str) -> N
 
 def test_one_gpu_is_enough_for_what_is_not_about_two() -> None:
     """On one GPU the rows for two name the number; those for one can run."""
-    planned = cells("gpu-full", ONE)
+    planned = [cell for cell in cells("gpu-full", ONE) if cell.params.get("stack") != "sglang"]
     blocked = {cell.scenario for cell in planned if cell.untestable is not None}
     assert all(
         "2 GPUs are needed, this machine has 1" in (cell.untestable or "2 GPUs are needed, this machine has 1")
@@ -96,3 +96,9 @@ def test_one_gpu_is_enough_for_what_is_not_about_two() -> None:
     )
     assert "nccl_destroy" in blocked
     assert not [cell for cell in planned if cell.untestable and cell.params.get("trigger") == "event_query"]
+
+
+def test_rows_of_a_stack_that_is_not_installed_name_it() -> None:
+    """SGLang's rows stand in the plan of a machine that has only vLLM."""
+    reasons = {cell.untestable for cell in cells("gpu-full", ONE) if cell.params.get("stack") == "sglang"}
+    assert reasons == {"sglang is not installed"}
