@@ -220,7 +220,7 @@ class HangDetector:
                 self._spinning(graph, busy, reason, now, quiet=quiet)
             elif quiet and key in self._retries:
                 moving = any(self._moves(one) for one in running)
-                if rounds >= ROUNDS_PER_S and not moving and not self._sleeps_long(graph, key):
+                if rounds >= ROUNDS_PER_S and not moving and not self._somebody_slept(running):
                     lines = [reason, f"pid {key.pid} sleeps and tries again {rounds:.0f} times a second for nothing"]
                     self._say("livelock", (key,), lines, proved=False)
             elif (
@@ -229,16 +229,12 @@ class HangDetector:
                 self._quiet(graph, key, cone, reason, now)
         self._waiter = None
 
-    def _sleeps_long(self, graph: Graph, asking: ProcessKey) -> bool:
-        """Whether a timer in another process will fire: what is asked for again and again may be what it is to do."""
-        return any(
-            node.is_main
-            and node.process != asking
-            and node.wait.kind is WaitKind.SLEEP
-            and self._activity.rests(node.process)
-            and not BACKGROUND.match(graph.names.get(node.process, ""))
-            for node in graph.nodes
-        )
+    def _somebody_slept(self, running: Mapping[ProcessKey, str]) -> bool:
+        """Whether a timer has let somebody sleep for long: what is asked for again and again may be what it is to do.
+
+        Over the whole window: where two take turns, at the moment of their change nobody is asleep for long.
+        """
+        return any(self._activity.rested(key) and not BACKGROUND.match(name) for key, name in running.items())
 
     def _spinning(self, graph: Graph, busy: list[ProcessKey], reason: str, now: float, *, quiet: bool) -> None:
         """A process that computes is hung only if it never does anything else: no call, no byte, no other thread."""
