@@ -87,6 +87,7 @@ class HangDetector:
         """Whose declared phase is being looked at."""
         self._moved = time.monotonic()
         self._count = 0
+        self._running: frozenset[ProcessKey] = frozenset()
         self._names: Mapping[ProcessKey, str] = {}
         self._said: set[tuple[str, tuple[ProcessKey, ...]]] = set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hang")
@@ -119,17 +120,21 @@ class HangDetector:
             self._begin_anew(now)
         self._last, self._next = now, now + INTERVAL_S
         entries = self._ledger.running()
-        if self._born():
+        if self._came_or_went(frozenset(entry.key for entry in entries)):
             self._moved = now
         if entries:
             self._job = self._thread.submit(self._look, {entry.key: entry.name for entry in entries}, now)
 
-    def _born(self) -> bool:
-        """Whether there are new processes whose parents are no daemons that do this for ever."""
+    def _came_or_went(self, running: frozenset[ProcessKey]) -> bool:
+        """Whether there are new processes, or fewer, whose parents are no daemons that do this for ever.
+
+        Who waits for one that has ended is about to be woken, however long that one has been at work.
+        """
         everybody = self._ledger.entries
         fresh = list(islice(everybody.values(), self._count, None))
-        self._count = len(everybody)
-        parents = [everybody.get(entry.parent) if entry.parent is not None else None for entry in fresh]
+        gone = [everybody[key] for key in self._running - running]
+        self._count, self._running = len(everybody), running
+        parents = [everybody.get(one.parent) if one.parent is not None else None for one in (*fresh, *gone)]
         return any(parent is None or not BACKGROUND.match(parent.name) for parent in parents)
 
     def close(self) -> None:

@@ -11,15 +11,8 @@ from tests.zoo.catalogue import CATALOGUE
 from tests.zoo.programs import Program, build
 from tests.zoo.watching import ALLOWED_S, look
 
-HANGS = (
-    "stdin_of_parent",
-    "locks_abba",
-    "condition_lost_wakeup",
-    "pipe_full",
-    "unix_both_wait",
-    "vfork_sleeper",
-    "wait_for_stopped",
-)
+HANGS = ("locks_abba", "condition_lost_wakeup", "pipe_full", "unix_both_wait", "vfork_sleeper", "wait_for_stopped")
+PIPED = ("stdin_of_parent",)
 DECLARED = ("sleeping_peer", "spin_python", "fifo_no_reader", "http_calls_itself", "polite_locks")
 ASKING = ("wait_for_server", "locked_database")
 IDLE = ("http_idle", "sleep_wait", "event_main", "fifo_server", "stopped_continued", "zombie_kept")
