@@ -54,3 +54,9 @@ def test_a_thread_of_a_runtime_is_no_life_of_the_program_even_while_it_runs() ->
     assert dead(main, beat, polling_is_life=False) == {A}
     assert dead(main, own, polling_is_life=False) == set()
     assert dead(main, beat) == set()
+
+
+def test_a_main_thread_is_the_programs_own_whatever_a_runtime_calls_it() -> None:
+    """torch renames it."""
+    assert dead(node(A, WaitKind.SLEEP, name="pt_main_thread", timed=True), polling_is_life=False) == set()
+    assert dead(node(A, WaitKind.RUNNING, name="pt_main_thread"), polling_is_life=False) == set()
