@@ -28,6 +28,10 @@ CRASHES: Final = frozenset({"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", 
 NOT_UNDONE: Final = "fault_not_undone"
 """The finding of a fault of our own that is still there; attempts after it have no verdict."""
 
+LEFT: Final = {
+    "shm": "shm_leak", "socket": "socket_left", "process": "left_behind", "gpu_memory": "gpu_memory_held",
+}  # fmt: skip
+"""What is left on the machine, as findings call it."""
 WATCH: Final = "watch"
 """The scenario of watched commands: they cannot know a nonce, and their exit status stands in for it."""
 
@@ -137,7 +141,7 @@ def findings(attempt: Attempt) -> list[dict[str, Any]]:
         if process.orphaned_s >= ORPHAN_S:
             found.append({"finding": "orphan", **who, "seconds": round(process.orphaned_s, 1)})
     found += [
-        {"finding": {"shm": "shm_leak", "socket": "socket_left", "process": "left_behind"}.get(left.what, left.what)}
+        {"finding": LEFT.get(left.what, left.what)}
         | {"name": left.name, "bytes": left.bytes, "pid": left.key.pid if left.key else None}
         for left in attempt.leftovers
     ]

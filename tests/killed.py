@@ -80,8 +80,7 @@ def settle_s(folder: Path) -> float:
     began = time.monotonic()
     directory = kill_after(None, folder)
     took = time.monotonic() - began
-    for survivor in find_survivors([directory]):
-        end_survivor(survivor, grace_s=1.0)
+    _end_all(directory)
     return took
 
 
@@ -108,6 +107,12 @@ def kill_and_look(seconds: float, folder: Path) -> Killed:
             readable=not written or not read_run(directory).ended,
         )
     finally:
+        _end_all(directory)
+
+
+def _end_all(directory: Path) -> None:
+    """End what is left, again and again: until its shell is gone, there may always be another one."""
+    while survivors := find_survivors([directory]):
         for survivor in survivors:
             end_survivor(survivor, grace_s=1.0)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from harness.cli.manual import Manual
 from harness.cli.options import as_json, without
+from harness.events import ProcessKey
 from harness.plan import Cell, plan
 from harness.probes.gpu import GpuSurvey, explain
 from harness.probes.gpu_probes import gpu_probes, look_at_gpus
@@ -47,9 +49,8 @@ def command(reap: bool, runs: Path, without: tuple[str, ...], as_json: bool) -> 
     machine = describe(environment)
     able = capabilities(taken)
     cells = plan(all_scenarios(), environment)
-    left = find_survivors(sorted(runs.glob("2*")))
     gpus = look_at_gpus(taken)
-    survivors = [{"pid": one.key.pid, "title": one.title, "ended": reap and end_survivor(one)} for one in left]
+    survivors = _survivors(sorted(runs.glob("2*")), reap=reap)
     if as_json:
         blocked = {cell.id: cell.untestable for cell in cells}
         document = {"machine": machine, "capabilities": able, "cells": blocked, "survivors": survivors}
@@ -75,6 +76,18 @@ def command(reap: bool, runs: Path, without: tuple[str, ...], as_json: bool) -> 
         state = "ended" if survivor["ended"] else "running; crashcart doctor --reap ends it"
         click.echo(f"left by a crashcart that is gone: pid {survivor['pid']} {survivor['title']} ({state})")
     return 0
+
+
+def _survivors(runs: list[Path], *, reap: bool) -> list[dict[str, Any]]:
+    """Return what is left; with ``reap`` it is ended, and what it has started meanwhile, too."""
+    found: dict[ProcessKey, dict[str, Any]] = {}
+    while left := [one for one in find_survivors(runs) if one.key not in found]:
+        found |= {
+            one.key: {"pid": one.key.pid, "title": one.title, "ended": reap and end_survivor(one)} for one in left
+        }
+        if not reap:
+            break
+    return list(found.values())
 
 
 def _probes(gpus: GpuSurvey) -> dict[str, str]:

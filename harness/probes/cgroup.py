@@ -63,7 +63,11 @@ class Group:
 
     def add(self, pid: int) -> None:
         """Move a process into the group; its later children are born in it."""
-        (self._folder / "cgroup.procs").write_text(str(pid))
+        descriptor = os.open(self._folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, b"%d" % pid)
+        finally:
+            os.close(descriptor)
 
     def holds(self, pid: int) -> bool:
         """Whether a process is in the group, or in one below it."""

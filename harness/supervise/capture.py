@@ -11,20 +11,24 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
-from harness.events import ProcessKey, StacksCaptured
-from harness.probes import proc
+from harness.events import HarnessNote, ProcessKey, StacksCaptured
+from harness.probes import nccl_ras, proc
+from harness.probes.gpu import Unavailable
 from harness.probes.stack_tools import StackTool, tools_for, tracer_of
 from harness.probes.threads import read_waits
 from harness.record import Sink
 
 PARALLEL: Final = (os.cpu_count() or 1) + 1
 """Tools at once: as many as there are processors, and one that fills the gap between an end and the next start."""
+PROJECT: Final = str(Path(__file__).resolve().parents[2])
+RAS: Final = "nccl-ras.txt"
 TOTAL_S: Final = 20.0
 """For the whole tree, in seconds; what is not done by then is marked so."""
 
@@ -75,6 +79,7 @@ class CaptureJob:
         self.captures: list[StacksCaptured] = []
         for key in keys:
             self._write_waits(key)
+        self._ras = self._ask_nccl([key.pid for key in keys])
 
     def advance(self) -> bool:
         """Start and collect dumps; true when all are done."""
@@ -85,7 +90,10 @@ class CaptureJob:
                 self._collect(dump)
         while self._waiting and len(self._running) < PARALLEL:
             self._start(self._waiting.pop(0))
-        self.done = not self._waiting and not self._running
+        if self._ras is not None and (self._ras.poll() is not None or now > self._deadline):
+            self._collect_ras(self._ras)
+            self._ras = None
+        self.done = not self._waiting and not self._running and self._ras is None
         return self.done
 
     def _measure(self, dump: _Dump) -> None:
@@ -95,6 +103,33 @@ class CaptureJob:
             dump.target.held_s += now - dump.looked
         dump.target.held_error_s = max(dump.target.held_error_s, 2 * (now - dump.looked))
         dump.looked, dump.held = now, held
+
+    def _ask_nccl(self, pids: Sequence[int]) -> subprocess.Popen[bytes] | None:
+        """Ask NCCL's own service for its view, in a process of its own; a tree without NCCL is not worth a note."""
+        service = nccl_ras.find_service(pids)
+        if isinstance(service, Unavailable):
+            if "has NCCL loaded" not in service.reason:
+                self._sink(HarnessNote(note=f"NCCL's RAS service was not asked: {service.reason}"))
+            return None
+        argv = (sys.executable, "-m", "harness.probes.nccl_ras", service[0], str(service[1]))
+        with (self._folder / RAS).open("wb") as out:
+            child = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, start_new_session=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join([PROJECT, os.environ.get("PYTHONPATH", "")])},
+            )  # fmt: skip
+        self._helpers.add(child.pid)
+        return child
+
+    def _collect_ras(self, child: subprocess.Popen[bytes]) -> None:
+        if child.poll() is None:
+            child.kill()
+        _, said = child.communicate()
+        path = self._folder / RAS
+        if path.stat().st_size:
+            self._sink(HarnessNote(note=f"NCCL's RAS service said what stands in {self._folder.name}/{RAS}"))
+            return
+        path.unlink()
+        self._sink(HarnessNote(note=f"no word from {said.decode(errors='replace').strip()[-200:] or 'NCCL in time'}"))
 
     def _write_waits(self, key: ProcessKey) -> None:
         started = time.monotonic()

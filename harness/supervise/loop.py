@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -216,7 +217,7 @@ class _Attempt:
         if self.command.function is not None:
             return start_function(self.command.function, env, self.inherited, self._as_before)
         if self.command.attached:
-            attached = subprocess.Popen(self.command.argv, env=env)
+            attached = subprocess.Popen(self.command.argv, env=env, preexec_fn=self._join)  # noqa: PLW1509 - see there
             attached.returncode = 0  # the observer reaps it; Popen must not try
             return attached.pid
         with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
@@ -228,6 +229,7 @@ class _Attempt:
                 env=env,
                 cwd=self.command.cwd or folder,
                 start_new_session=True,
+                preexec_fn=self._join,  # noqa: PLW1509 - see there
             )
         child.returncode = 0
         return child.pid
@@ -236,6 +238,17 @@ class _Attempt:
         """Give a forked program the signal handlers and the turns of threads that this process had."""
         self.interrupts.__exit__()
         sys.setswitchinterval(self.switch_s)
+        self._join()
+
+    def _join(self) -> None:
+        """Move into the attempt's cgroup; called in the program's process, before it is the program.
+
+        The kernel takes some 10 ms for it. If the supervisor did it, it would not be looking at the children that the
+        program has by then. Only system calls, so that other threads' locks do not matter in the fork.
+        """
+        if self.group is not None:
+            with suppress(OSError):  # the other ways of knowing members remain
+                self.group.add(os.getpid())
 
     def _situation(self, now: float, *, root_running: bool) -> Situation:
         return Situation(

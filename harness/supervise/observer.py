@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 import select
 import time
-from contextlib import suppress
 from typing import Final
 
 from harness.child import COOKIE
@@ -81,9 +80,6 @@ class Observer:
         if stat is None:
             raise ProcessLookupError(pid)
         self._root = pid
-        if self._group is not None:
-            with suppress(OSError):  # it may be gone already; the other ways of knowing members remain
-                self._group.add(pid)
         return self._enter(stat, os.pidfd_open(pid), "root")
 
     def sweep(self) -> None:

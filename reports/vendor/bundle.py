@@ -25,10 +25,10 @@ from reports.redaction.redactor import Redactor, vocabulary
 from reports.redaction.scan import leaks
 from reports.redaction.values import secret_names
 from reports.vendor.facts import Facts, gather
-from reports.vendor.inline import NotStandaloneError
 from reports.vendor.install import requirements, script
 from reports.vendor.issue import to_issue
 from reports.vendor.reproducer import STEM, Variant, control_for, variant, write_reproducer
+from reports.vendor.source import NotStandaloneError
 from reports.vendor.vendors import Vendor
 
 FILE_BYTES: Final = 192 << 10

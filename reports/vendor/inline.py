@@ -7,51 +7,16 @@ different modules that share a name are told apart by the module's.
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Final
 
-from harness.errors import CrashcartError
+from reports.vendor.source import Definition, Module, NotStandaloneError, Place, exists, read_module
 
-Place = tuple[str, str]
-"""Module and name of a definition."""
 NOISE: Final = re.compile(r"[ \t]*#[ \t]*(?:noqa|type: ignore|fmt: skip)\b.*$", re.MULTILINE)
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
-
-
-class NotStandaloneError(CrashcartError):
-    """Something cannot be put into one file; the reason is for the manifest."""
-
-
-@dataclass(slots=True)
-class Definition:
-    """A statement of a module that binds names, with the comment above it and the string below it."""
-
-    module: str
-    names: tuple[str, ...]
-    node: ast.stmt
-    start: int
-    end: int
-    """Lines, from 0; the end is not part of it."""
-
-
-@dataclass(slots=True)
-class Module:
-    """A module of ours as text and tree."""
-
-    name: str
-    lines: list[str]
-    tree: ast.Module
-    definitions: dict[str, Definition] = field(default_factory=dict)
-    aliases: dict[str, str | Place] = field(default_factory=dict)
-    """Names that stand for a module of ours, or for a definition in one."""
-    imports: dict[str, str] = field(default_factory=dict)
-    """Names of other people's, with the statement that brings each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +28,8 @@ class Inlined:
     code: Mapping[str, str]
     """Module → its definitions, in an order in which each module comes after those that it uses."""
     names: Mapping[Place, str]
+    started: Mapping[str, str]
+    """Modules that are started by their names, as ``python -m`` does, with what their ``main`` is called here."""
 
 
 class Inliner:
@@ -73,15 +40,25 @@ class Inliner:
         stand_ins: Module → the module whose definitions of the same names are taken instead.
         stem: What the file will be called, for names of classes and modules that are written out as strings.
         main: The module that the file stands for: where it starts itself by name, the file is started.
+        avoid: Names that stand in the file already.
     """
 
-    def __init__(self, ours: frozenset[str], stand_ins: Mapping[str, str], stem: str, main: str = "") -> None:
+    def __init__(
+        self,
+        ours: frozenset[str],
+        stand_ins: Mapping[str, str],
+        stem: str,
+        main: str = "",
+        avoid: frozenset[str] = frozenset(),
+    ) -> None:
         self.ours = ours
         self.stand_ins = stand_ins
         self.stem = stem
         self.main = main
+        self.avoid = avoid
         self.wanted: dict[str, dict[str, None]] = {}
         self.order: list[str] = []
+        self.started: dict[str, None] = {}
 
     def add(self, module: str, name: str) -> None:
         """Take a definition and all that it reaches.
@@ -93,12 +70,13 @@ class Inliner:
         chosen = self.wanted.setdefault(place[0], {})
         if place[1] in chosen:
             return
-        home = _module(place[0], self.ours)
+        home = read_module(place[0], self.ours)
         definition = home.definitions[place[1]]
         chosen.update(dict.fromkeys(definition.names))
         for use in self._uses(home, definition.node):
             if isinstance(use.target, tuple):
                 self.add(*use.target)
+                self.started |= {use.target[0]: None} if use.started else {}
         if place[0] in self.order:
             self.order.remove(place[0])
         self.order.append(place[0])
@@ -110,7 +88,7 @@ class Inliner:
         foreign: dict[str, None] = {}
         code = {}
         for module in self._sorted():
-            home = _module(module, self.ours)
+            home = read_module(module, self.ours)
             parts = []
             for definition in dict.fromkeys(map(id, home.definitions.values())):
                 one = next(each for each in home.definitions.values() if id(each) == definition)
@@ -123,7 +101,8 @@ class Inliner:
                         top = statement.split()[1].partition(".")[0]
                         (standard if top in sys.stdlib_module_names else foreign)[statement] = None
             code[module] = "\n\n\n".join(parts)
-        return Inlined(tuple(sorted(standard)), tuple(sorted(foreign)), code, names)
+        started = {module: names[self._resolve(module, "main")] for module in self.started}
+        return Inlined(tuple(sorted(standard)), tuple(sorted(foreign)), code, names, started)
 
     def _sorted(self) -> list[str]:
         """Return the modules so that each comes after those that its definitions use."""
@@ -132,7 +111,7 @@ class Inliner:
         def visit(module: str, trail: tuple[str, ...]) -> None:
             if module in done or module in trail:
                 return
-            home = _module(module, self.ours)
+            home = read_module(module, self.ours)
             for name in self.wanted[module]:
                 for use in self._uses(home, home.definitions[name].node):
                     if isinstance(use.target, tuple) and use.target[0] != module:
@@ -146,9 +125,9 @@ class Inliner:
     def _resolve(self, module: str, name: str) -> Place:
         """Follow re-exports and stand-ins to where a name is defined."""
         stand_in = self.stand_ins.get(module)
-        if stand_in is not None and name in _module(stand_in, self.ours).definitions:
+        if stand_in is not None and name in read_module(stand_in, self.ours).definitions:
             return stand_in, name
-        home = _module(module, self.ours)
+        home = read_module(module, self.ours)
         if name in home.definitions:
             return module, name
         alias = home.aliases.get(name)
@@ -160,17 +139,18 @@ class Inliner:
     def _final_names(self) -> dict[Place, str]:
         taken: dict[str, Place] = {}
         final: dict[Place, str] = {}
-        foreign = {name for module in self.wanted for name in _module(module, self.ours).imports}
-        local = {module: _all_bound(_module(module, self.ours), self.wanted[module]) for module in self.order}
+        foreign = {name for module in self.wanted for name in read_module(module, self.ours).imports}
+        local = {module: _all_bound(read_module(module, self.ours), self.wanted[module]) for module in self.order}
         for module in self.order:
             tail = module.rpartition(".")[2]
             for name in self.wanted[module]:
                 shown = f"child_{name.lstrip('_')}" if module == "harness.child" else name
                 elsewhere = any(shown in bound for other, bound in local.items() if other != module)
-                if shown in taken or shown in foreign or elsewhere:
+                if shown in taken or shown in foreign or shown in self.avoid or elsewhere:
                     shown = f"{tail}_{name.lstrip('_')}"
-                if shown in taken:
-                    msg = f"{module}.{name} and {'.'.join(taken[shown])} cannot be told apart"
+                if shown in taken or shown in self.avoid:
+                    other = ".".join(taken.get(shown, ("what stands above it",)))
+                    msg = f"{module}.{name} and {other} cannot be told apart"
                     raise NotStandaloneError(msg)
                 taken[shown] = (module, name)
                 final[module, name] = shown
@@ -183,7 +163,7 @@ class Inliner:
                 edits.append((use.line, use.column, use.end_column, "pass" if use.alone else ""))
             elif use.literal:
                 edits.append((use.line, use.column, use.end_column, f'"{use.literal}"'))
-            elif isinstance(use.target, tuple):
+            elif isinstance(use.target, tuple) and not use.started:
                 new = names[self._resolve(*use.target)]
                 edits.append((use.line, use.column, use.end_column, f'"{self.stem}.{new}"' if use.quoted else new))
         for name in definition.names:
@@ -227,10 +207,9 @@ class Inliner:
             yield _Use(node, None, literal=self.stem)
             return
         module, _, name = text.rpartition(".")
-        if _exists(text):
-            msg = f"it starts the module {text} by its name"
-            raise NotStandaloneError(msg)
-        if _exists(module) and name in _module(module, self.ours).definitions:
+        if exists(text):  # titles of processes hold this name, and oracles look for it: it stays
+            yield _Use(node, (text, "main"), started=True)
+        elif exists(module) and name in read_module(module, self.ours).definitions:
             yield _Use(node, (module, name), quoted=True)
 
     def _is_ours(self, module: str) -> bool:
@@ -246,6 +225,7 @@ class _Use:
     statement: ast.ImportFrom | None = None
     quoted: bool = False
     literal: str = ""
+    started: bool = False
     alone: bool = True
 
     @property
@@ -266,8 +246,21 @@ def _walk(node: ast.AST, bound: frozenset[str]) -> Iterator[tuple[ast.AST, froze
     if isinstance(node, _Function):
         bound |= _bound(node)
     yield node, bound
-    for child in ast.iter_child_nodes(node):
+    for child in [*ast.iter_child_nodes(node), *_cast_type(node)]:
         yield from _walk(child, bound)
+
+
+def _cast_type(node: ast.AST) -> Iterator[ast.expr]:
+    """Yield the type that a cast names in a string, with the places in the file of its parts."""
+    match node:
+        case ast.Call(func=ast.Name(id="cast"), args=[ast.Constant(value=str(text)) as quoted, _]):
+            whole = ast.parse(text, mode="eval").body
+            for inner in ast.walk(whole):
+                if isinstance(inner, ast.expr):
+                    inner.lineno = quoted.lineno
+                    inner.col_offset += quoted.col_offset + 1
+                    inner.end_col_offset = (inner.end_col_offset or 0) + quoted.col_offset + 1
+            yield whole
 
 
 def _bound(function: _Function) -> frozenset[str]:
@@ -275,13 +268,15 @@ def _bound(function: _Function) -> frozenset[str]:
     every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
     every += [one for one in (arguments.vararg, arguments.kwarg) if one is not None]
     names = {one.arg for one in every}
-    body = function.body if isinstance(function.body, list) else [function.body]
-    for statement in body:
-        for inner in ast.walk(statement):
-            if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
-                names.add(inner.id)
-            elif isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.ExceptHandler):
-                names |= {inner.name} if inner.name else set()
+    todo: list[ast.AST] = [*function.body] if isinstance(function.body, list) else [function.body]
+    while todo:
+        inner = todo.pop()
+        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+            names.add(inner.id)
+        elif isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.ExceptHandler):
+            names |= {inner.name} if inner.name else set()
+        if not isinstance(inner, ast.ClassDef | _Function):  # what those bind, such as methods, is theirs alone
+            todo += ast.iter_child_nodes(inner)
     return frozenset(names)
 
 
@@ -308,75 +303,3 @@ def _binding(home: Module, definition: Definition, name: str) -> Iterator[tuple[
             yield node.lineno, len(line[: found.start(1)].encode())
         return
     # The targets of assignments are names, which `_uses` has seen already.
-
-
-@cache
-def _module(name: str, ours: frozenset[str]) -> Module:
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None:
-        msg = f"the source of {name} is not there"
-        raise NotStandaloneError(msg)
-    source = Path(spec.origin).read_text(encoding="utf-8")
-    module = Module(name, source.splitlines(), ast.parse(source))
-    _read_imports(module, ours)
-    before: Definition | None = None
-    for node in module.tree.body:
-        names = tuple(_binds(node))
-        if names:
-            start = _with_comments(module.lines, _first_line(node) - 1)
-            before = Definition(name, names, node, start, node.end_lineno or node.lineno)
-            module.definitions |= dict.fromkeys(names, before)
-        elif before is not None and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            before.end = node.end_lineno or before.end
-            before = None
-        else:
-            before = None
-    return module
-
-
-def _read_imports(module: Module, ours: frozenset[str]) -> None:
-    for node in ast.walk(module.tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module != "__future__":
-            for alias in node.names:
-                shown = alias.asname or alias.name
-                whole = f"{node.module}.{alias.name}"
-                if node.module.partition(".")[0] not in ours:
-                    as_ = f" as {alias.asname}" if alias.asname else ""
-                    if node in module.tree.body:
-                        module.imports[shown] = f"from {node.module} import {alias.name}{as_}"
-                else:
-                    module.aliases[shown] = whole if _exists(whole) else (node.module, alias.name)
-        elif isinstance(node, ast.Import) and node in module.tree.body:
-            for alias in node.names:
-                as_ = f" as {alias.asname}" if alias.asname else ""
-                module.imports[alias.asname or alias.name.partition(".")[0]] = f"import {alias.name}{as_}"
-
-
-def _exists(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError, AttributeError):
-        return False
-
-
-def _binds(node: ast.stmt) -> Iterable[str]:
-    match node:
-        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-            return [name]
-        case ast.Assign(targets=targets):
-            return [one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)]
-        case ast.AnnAssign(target=ast.Name(id=name)):
-            return [name]
-        case _:
-            return []
-
-
-def _first_line(node: ast.stmt) -> int:
-    decorators = getattr(node, "decorator_list", [])
-    return min(int(line) for line in (node.lineno, *(one.lineno for one in decorators)))
-
-
-def _with_comments(lines: list[str], start: int) -> int:
-    while start > 0 and lines[start - 1].startswith("#"):
-        start -= 1
-    return start

@@ -15,12 +15,18 @@ from typing import Final
 
 from harness.judge import Row
 from harness.spec import Environment, Fault, Launch, Scenario, SendSignal
-from reports.vendor.inline import Inlined, Inliner, NotStandaloneError
+from reports.vendor.inline import Inlined, Inliner
+from reports.vendor.source import NotStandaloneError
 
 STEM: Final = "reproduce"
 STANDALONE: Final = "reports.vendor.standalone"
-UNSEEN: Final = re.compile(r"\.(suspicions|leftovers|standing|gpu_samples|notes)\b")
-"""What of an attempt the small watcher leaves empty: hangs, residues, stacks, samples of the GPU."""
+UNSEEN: Final = ("leftovers", "standing", "stuck_in", "stacks", "gpu_samples", "notes")
+"""What of an attempt the small watcher does not see: residues, stacks, samples of the GPU."""
+SEEN_HANG: Final = '"stopped"'
+"""The only hang that it sees: state T in the process table."""
+OTHER_HANGS: Final = ('"deadlock"', '"livelock"', '"waiting_for_peer"', '"uninterruptible"')
+LASTING: Final = "SIGSTOP"
+"""The signal that can be taken back."""
 STAND_INS: Final = dict.fromkeys(("harness.attempt", "harness.outcome", "harness.judge", "harness.events"), STANDALONE)
 
 
@@ -66,34 +72,30 @@ def write_reproducer(scenario: Scenario, failing: Variant, control: Variant | No
     for name in ("reproduce", "Strike"):
         judge.add(STANDALONE, name)
     judge.add(oracle.__module__, oracle.__name__)
-    program = Inliner(ours, {}, STEM, main=failing.launch.module)
-    program.add(failing.launch.module, "main")
-    above, below = judge.result(), program.result()
-    _check_apart(above, below)
+    above = judge.result()
     _check_seen(above)
+    program = Inliner(ours, {}, STEM, main=failing.launch.module, avoid=frozenset(above.names.values()))
+    program.add(failing.launch.module, "main")
+    below = program.result()
     runs = {"failing": failing} | ({"control": control} if control else {})
-    return _assemble(scenario, runs, above, below, above.names[oracle.__module__, oracle.__name__], install)
+    return _assemble(scenario, runs, above, below, install)
 
 
 def _check_seen(above: Inlined) -> None:
     """Refuse an oracle that reads what the small watcher does not see: it would judge by nothing."""
     code = "\n".join(text for module, text in above.code.items() if module != STANDALONE)
-    unseen = sorted(set(UNSEEN.findall(code)))
+    unseen = [name for name in UNSEEN if re.search(rf"\.{name}\b", code)]
+    hangs = SEEN_HANG not in code or any(kind in code for kind in OTHER_HANGS)
+    if re.search(r"\.suspicions\b", code) and hangs:
+        unseen.append("suspicions of hangs")
     if unseen:
         msg = f"its oracle reads {', '.join(unseen)}, which only `crashcart run` records"
         raise NotStandaloneError(msg)
 
 
-def _check_apart(above: Inlined, below: Inlined) -> None:
-    both = set(above.names.values()) & set(below.names.values())
-    if both:
-        msg = f"the program and the oracle both define {', '.join(sorted(both))}"
-        raise NotStandaloneError(msg)
-
-
-def _assemble(  # noqa: PLR0913, PLR0917 - the parts of the file
-    scenario: Scenario, runs: Mapping[str, Variant], above: Inlined, below: Inlined, oracle: str, install: str
-) -> str:
+def _assemble(scenario: Scenario, runs: Mapping[str, Variant], above: Inlined, below: Inlined, install: str) -> str:
+    oracle = above.names[scenario.oracle.__module__, scenario.oracle.__name__]
+    main = below.names[runs["failing"].launch.module, "main"]
     standard = sorted({*above.standard, *below.standard, "import os", "import sys"}, key=_import_order)
     judging = "\n\n\n".join(code for code in above.code.values() if code)
     program = "\n\n\n".join(code for code in below.code.values() if code)
@@ -104,11 +106,11 @@ def _assemble(  # noqa: PLR0913, PLR0917 - the parts of the file
         "",
         f"RUNS = {_runs(runs)}",
         f"{_section('How it is watched and judged')}\n\n{judging}",
-        _gate(oracle),
+        _gate(oracle, below.started),
         f"{_section('The program')}\n",
         "\n".join(sorted(below.third_party, key=_import_order)),
         f"\n{program}",
-        'if __name__ == "__main__":\n    main()\n',
+        f'if __name__ == "__main__":\n    {main}()\n',
     ]
     return "\n\n".join(part.rstrip("\n") for part in head if part) + "\n"
 
@@ -174,14 +176,22 @@ def _runs(runs: Mapping[str, Variant]) -> str:
     return pprint.pformat(table, width=110, sort_dicts=False)
 
 
-def _strike(fault: Fault) -> dict[str, str | None]:
-    if not isinstance(fault.action, SendSignal) or fault.until is not None or fault.lasts_s is not None:
+def _strike(fault: Fault) -> dict[str, str | float | None]:
+    lasts = fault.until is not None or fault.lasts_s is not None
+    if not isinstance(fault.action, SendSignal) or (lasts and fault.action.signal != LASTING):
         msg = f"the fault {fault.name} is more than a signal; `crashcart run` can do it, one file cannot"
         raise NotStandaloneError(msg)
-    return {"name": fault.name, "signal": fault.action.signal, "target": fault.action.target, "at": fault.at}
+    return {
+        "name": fault.name,
+        "signal": fault.action.signal,
+        "target": fault.action.target,
+        "at": fault.at,
+        "until": fault.until,
+        "lasts_s": fault.lasts_s,
+    }
 
 
-def _gate(oracle: str) -> str:
+def _gate(oracle: str, modules: Mapping[str, str]) -> str:
     return f"""
 
 if __name__ == "__main__" and "REPRODUCER_PROGRAM" not in os.environ:
@@ -190,5 +200,5 @@ if __name__ == "__main__" and "REPRODUCER_PROGRAM" not in os.environ:
         sys.exit(f"usage: python {{sys.argv[0]}} [{{' | '.join(RUNS)}}]")
     run = RUNS[which] | {{"strikes": [Strike(**one) for one in RUNS[which]["strikes"]]}}
     print(f"{{which}}: {{run['params']}}", flush=True)
-    sys.exit(reproduce(**run, oracle={oracle}))
+    sys.exit(reproduce(**run, oracle={oracle}, modules={dict(modules)!r}))
 """

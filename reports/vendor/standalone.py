@@ -29,6 +29,8 @@ from typing import Any, NamedTuple
 CRASHES = frozenset({"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGSYS"})
 GRACE_S = 10.0
 """How long processes may outlive the program before they are ended, in seconds."""
+STOPPED_S = 5.0
+"""For how long a process is stopped before that is said, in seconds."""
 
 
 class VerdictName(StrEnum):
@@ -139,6 +141,18 @@ class FaultRecord:
     detail: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Suspicion:
+    """A process that was seen to be stopped; other hangs are not looked for."""
+
+    suspicion: str
+    reasons: tuple[str, ...]
+    t_ns: int
+    keys: tuple[ProcessKey, ...]
+    proved: bool
+    waiter: ProcessKey | None = None
+
+
 @dataclass(kw_only=True)
 class Attempt:
     """All that was seen of the run."""
@@ -156,7 +170,7 @@ class Attempt:
     phases: tuple[Mark, ...] = ()
     faults: tuple[FaultRecord, ...] = ()
     leftovers: tuple[Any, ...] = ()
-    suspicions: tuple[Any, ...] = ()
+    suspicions: tuple[Suspicion, ...] = ()
     stacks: tuple[str, ...] = ()
     standing: tuple[Any, ...] = ()
     gpu_samples: tuple[Any, ...] = ()
@@ -184,12 +198,17 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class Strike:
-    """A signal to the first process whose title matches, when the program says ``at``, or as soon as there is one."""
+    """A signal to the first process whose title matches, when the program says ``at``, or as soon as there is one.
+
+    A SIGSTOP is taken back when the program says ``until``, or after ``lasts_s`` seconds, and in any case at the end.
+    """
 
     name: str
     signal: str
     target: str
     at: str | None = None
+    until: str | None = None
+    lasts_s: float | None = None
 
 
 class Watch:
@@ -202,6 +221,10 @@ class Watch:
         self.phases: list[Mark] = []
         self.nonce = False
         self.faults: list[FaultRecord] = []
+        self.stopped: list[tuple[Strike, FaultRecord, Process]] = []
+        self.suspicions: list[Suspicion] = []
+        self.still: dict[ProcessKey, int] = {}
+        """Since when a process has been in state T."""
         self.seen: dict[ProcessKey, Process] = {}
         self.read = 0
         self.titled = 0.0
@@ -219,11 +242,18 @@ class Watch:
         self._deaths(main)
         self._words()
         for strike in list(self.strikes):
-            if strike.at is None or any(mark.name == strike.at for mark in self.attempt_marks):
+            if strike.at is None or self._said(strike.at):
                 self._strike(strike)
+        for stop in list(self.stopped):
+            strike, record, _ = stop
+            seconds = (time.monotonic_ns() - record.attempted_ns) / 1e9
+            if self._said(strike.until) or (strike.lasts_s is not None and seconds >= strike.lasts_s):
+                self._go_on(stop)
 
     def end_all(self, number: int, word: str) -> None:
-        """Signal whatever is left, by its pidfd."""
+        """Signal whatever is left, by its pidfd; who is stopped could not obey."""
+        for stop in list(self.stopped):
+            self._go_on(stop)
         for process in self.alive:
             process.ended_by = process.ended_by or word
             try:
@@ -234,7 +264,7 @@ class Watch:
     def _births(self) -> None:
         table = {pid: stat for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if (stat := _stat(pid))}
         retitle = time.monotonic() - self.titled > 0.05  # noqa: PLR2004
-        for pid, (ppid, start) in table.items():
+        for pid, (ppid, start, state) in table.items():
             key = ProcessKey(pid, start)
             known = self.seen.get(key)
             if known is None and _descends(pid, table):
@@ -248,8 +278,24 @@ class Watch:
                 )
             elif known is not None and retitle and (title := _title(pid)) and title != known.name:
                 known.names = (*known.names, title)
+            if known is not None:
+                self._stands(known, state)
         if retitle:
             self.titled = time.monotonic()
+
+    def _stands(self, process: Process, state: str) -> None:
+        """Say once that a process has been stopped for long."""
+        if state != "T":
+            self.still.pop(process.key, None)
+            return
+        now = time.monotonic_ns()
+        since = self.still.setdefault(process.key, now)
+        if now - since < STOPPED_S * 1e9 or any(process.key in one.keys for one in self.suspicions):
+            return
+        reason = f"{process.name[:60]} (pid {process.key.pid}) has been stopped for {STOPPED_S:g} s (state T)"
+        self.suspicions.append(
+            Suspicion(suspicion="stopped", reasons=(reason,), t_ns=now, keys=(process.key,), proved=True)
+        )
 
     def _deaths(self, main: int) -> None:
         waiting = {process.pidfd: process for process in self.alive}
@@ -300,11 +346,27 @@ class Watch:
             return
         self.strikes.remove(strike)
         record = FaultRecord(fault=strike.name, attempted_ns=time.monotonic_ns(), key=victim.key)
-        victim.ended_by = f"fault:{strike.name}"
+        if strike.signal == "SIGSTOP":
+            self.stopped.append((strike, record, victim))
+        else:
+            victim.ended_by = f"fault:{strike.name}"
         signal.pidfd_send_signal(victim.pidfd, signal.Signals[strike.signal])
         record.confirmed = True
         self.faults.append(record)
         print(f"  {strike.signal} sent to {victim.name[:60]} (pid {victim.key.pid})", flush=True)
+
+    def _go_on(self, stop: tuple[Strike, FaultRecord, Process]) -> None:
+        self.stopped.remove(stop)
+        _, record, victim = stop
+        try:
+            signal.pidfd_send_signal(victim.pidfd, signal.SIGCONT)
+        except ProcessLookupError:
+            return
+        record.undone = True
+        print(f"  SIGCONT sent to {victim.name[:60]} (pid {victim.key.pid})", flush=True)
+
+    def _said(self, name: str | None) -> bool:
+        return any(mark.name == name for mark in self.attempt_marks)
 
 
 def reproduce(  # noqa: PLR0913 - the parts of one run
@@ -315,14 +377,19 @@ def reproduce(  # noqa: PLR0913 - the parts of one run
     oracle: Callable[[Attempt], Judgement],
     deadline_s: float,
     expected: str,
+    modules: Mapping[str, str],
 ) -> int:
-    """Run the program of this file in a process of its own, watch it, print the verdict; 1 if the failure showed."""
+    """Run the program of this file in a process of its own, watch it, print the verdict; 1 if the failure showed.
+
+    What the program starts as modules of their own are functions of this file, ``modules``.
+    """
     scratch = Path(tempfile.mkdtemp(prefix="rp-", dir="/tmp"))
     this = Path(sys.argv[0]).resolve()
+    _make_modules(scratch, this.stem, modules)
     watch = Watch(strikes, scratch / "said.jsonl")
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(this.parent), os.environ.get("PYTHONPATH", "")])),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(scratch), str(this.parent), os.environ.get("PYTHONPATH", "")])),
         "TMPDIR": str(scratch),
         "CRASHCART_CACHE": str(scratch / "cache"),
         **env,
@@ -355,8 +422,19 @@ def reproduce(  # noqa: PLR0913 - the parts of one run
         marks=tuple(watch.attempt_marks),
         phases=tuple(watch.phases),
         faults=tuple(watch.faults),
+        suspicions=tuple(watch.suspicions),
     )
     return _conclude(attempt, oracle(attempt), scratch, expected)
+
+
+def _make_modules(folder: Path, stem: str, modules: Mapping[str, str]) -> None:
+    """Make modules that call functions of this file, for ``python -m``: their names are then titles of processes."""
+    for module, function in modules.items():
+        path = folder.joinpath(*module.split(".")).with_suffix(".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for package in path.relative_to(folder).parents[:-1]:
+            (folder / package / "__init__.py").touch()
+        path.write_text(f"import {stem}\n\nif __name__ == '__main__':\n    {stem}.{function}()\n", encoding="utf-8")
 
 
 def _stop(watch: Watch, program: subprocess.Popen[bytes], grace_s: float) -> None:
@@ -418,16 +496,16 @@ def _last_lines(path: Path) -> tuple[str, ...]:
     return tuple(line[:300] for line in lines[-3:])
 
 
-def _stat(pid: int) -> tuple[int, int] | None:
-    """Return parent and start time of a process."""
+def _stat(pid: int) -> tuple[int, int, str] | None:
+    """Return parent, start time and state of a process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
-    return int(fields[1]), int(fields[19])
+    return int(fields[1]), int(fields[19]), fields[0].decode()
 
 
-def _descends(pid: int, table: Mapping[int, tuple[int, int]]) -> bool:
+def _descends(pid: int, table: Mapping[int, tuple[int, int, str]]) -> bool:
     me = os.getpid()
     while pid in table:
         pid = table[pid][0]

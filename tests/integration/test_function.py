@@ -15,6 +15,7 @@ import pytest
 from harness import child
 from harness.attempt import Attempt
 from harness.events import Event
+from harness.probes.cgroup import Group
 from harness.record import build_attempt
 from harness.spec import OnHang
 from harness.supervise.hang import QUIET_S
@@ -110,3 +111,25 @@ def test_a_declared_hang_is_as_quick_as_it_was_declared_to_be(run: Run) -> None:
     attempt = run(function, quiet_s=2)
     assert attempt.end == "hang"
     assert attempt.wall_s < QUIET_S
+
+
+def test_a_child_of_the_first_moment_is_seen(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the kernel takes to move the program into its cgroup, the supervisor is looking meanwhile."""
+    add = Group.add
+
+    def slow(self: Group, pid: int) -> None:
+        time.sleep(0.3)
+        add(self, pid)
+
+    def function() -> int:
+        first = os.fork()
+        if first == 0:
+            time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(first, 0)
+        return 0
+
+    monkeypatch.setattr(Group, "add", slow)
+    (first,) = run(function).processes[1:]
+    assert first.status is not None
+    assert first.status.signal == "SIGKILL"
