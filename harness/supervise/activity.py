@@ -6,10 +6,12 @@ import os
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from harness.events import ProcessKey
 from harness.probes import proc
+from harness.probes.threads import WaitKind
 from harness.supervise.waitgraph import Graph
 
 MOST_STARVED: Final = 0.95
@@ -28,6 +30,8 @@ class Look:
     """Bytes that it has read and written so far, by whatever call."""
     turns: int
     """How often its main thread has been given a processor."""
+    asleep: bool
+    """Whether its main thread was in a plain sleep."""
     queued_ns: Mapping[int, int]
     """For each thread, how long it has waited for a processor so far."""
 
@@ -46,9 +50,17 @@ class Activity:
             stat = proc.read_bytes(f"/proc/{key.pid}/stat").rpartition(b")")[2].split()
             if len(stat) > 14:  # noqa: PLR2004 - utime, stime and those of reaped children are fields 14 to 17
                 ticks = sum(int(field) for field in stat[11:15])
-                waits = [node.wait for node in graph.of(key)]
-                turns = sum(wait.switches for wait in waits if wait.tid == key.pid)
-                looks.append(Look(now, ticks, _io_bytes(key.pid), turns, {wait.tid: wait.queued_ns for wait in waits}))
+                waits = {node.wait.tid: node.wait for node in graph.of(key)}
+                main = waits.get(key.pid)
+                look = Look(
+                    at=now,
+                    ticks=ticks,
+                    bytes=_io_bytes(key.pid),
+                    turns=main.switches if main else 0,
+                    asleep=main is not None and main.kind is WaitKind.SLEEP,
+                    queued_ns={tid: wait.queued_ns for tid, wait in waits.items()},
+                )
+                looks.append(look)
             while len(looks) > 1 and now - looks[1].at >= self._window_s:
                 looks.popleft()
         self._looks = known
@@ -86,10 +98,10 @@ class Activity:
         span = self.span_s(key)
         return (looks[-1].turns - looks[0].turns) / span if looks and span else 0.0
 
-    def rests(self, key: ProcessKey) -> bool:
-        """Return whether the main thread has not been woken at all between the last two looks."""
-        looks = self._looks.get(key)
-        return looks is not None and len(looks) > 1 and looks[-1].turns == looks[-2].turns
+    def rested(self, key: ProcessKey) -> bool:
+        """Return whether the main thread slept from one look to the next, not woken once, in the last seconds."""
+        looks = tuple(self._looks.get(key, ()))
+        return any(one.asleep and two.asleep and one.turns == two.turns for one, two in pairwise(looks))
 
 
 def _io_bytes(pid: int) -> int:

@@ -87,6 +87,7 @@ class HangDetector:
         """Whose declared phase is being looked at."""
         self._moved = time.monotonic()
         self._count = 0
+        self._running: frozenset[ProcessKey] = frozenset()
         self._names: Mapping[ProcessKey, str] = {}
         self._said: set[tuple[str, tuple[ProcessKey, ...]]] = set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hang")
@@ -119,17 +120,21 @@ class HangDetector:
             self._begin_anew(now)
         self._last, self._next = now, now + INTERVAL_S
         entries = self._ledger.running()
-        if self._born():
+        if self._came_or_went(frozenset(entry.key for entry in entries)):
             self._moved = now
         if entries:
             self._job = self._thread.submit(self._look, {entry.key: entry.name for entry in entries}, now)
 
-    def _born(self) -> bool:
-        """Whether there are new processes whose parents are no daemons that do this for ever."""
+    def _came_or_went(self, running: frozenset[ProcessKey]) -> bool:
+        """Whether there are new processes, or fewer, whose parents are no daemons that do this for ever.
+
+        Who waits for one that has ended is about to be woken, however long that one has been at work.
+        """
         everybody = self._ledger.entries
         fresh = list(islice(everybody.values(), self._count, None))
-        self._count = len(everybody)
-        parents = [everybody.get(entry.parent) if entry.parent is not None else None for entry in fresh]
+        gone = [everybody[key] for key in self._running - running]
+        self._count, self._running = len(everybody), running
+        parents = [everybody.get(one.parent) if one.parent is not None else None for one in (*fresh, *gone)]
         return any(parent is None or not BACKGROUND.match(parent.name) for parent in parents)
 
     def close(self) -> None:
@@ -220,7 +225,7 @@ class HangDetector:
                 self._spinning(graph, busy, reason, now, quiet=quiet)
             elif quiet and key in self._retries:
                 moving = any(self._moves(one) for one in running)
-                if rounds >= ROUNDS_PER_S and not moving and not self._sleeps_long(graph, key):
+                if rounds >= ROUNDS_PER_S and not moving and not self._somebody_slept(running):
                     lines = [reason, f"pid {key.pid} sleeps and tries again {rounds:.0f} times a second for nothing"]
                     self._say("livelock", (key,), lines, proved=False)
             elif (
@@ -229,16 +234,12 @@ class HangDetector:
                 self._quiet(graph, key, cone, reason, now)
         self._waiter = None
 
-    def _sleeps_long(self, graph: Graph, asking: ProcessKey) -> bool:
-        """Whether a timer in another process will fire: what is asked for again and again may be what it is to do."""
-        return any(
-            node.is_main
-            and node.process != asking
-            and node.wait.kind is WaitKind.SLEEP
-            and self._activity.rests(node.process)
-            and not BACKGROUND.match(graph.names.get(node.process, ""))
-            for node in graph.nodes
-        )
+    def _somebody_slept(self, running: Mapping[ProcessKey, str]) -> bool:
+        """Whether a timer has let somebody sleep for long: what is asked for again and again may be what it is to do.
+
+        Over the whole window: where two take turns, at the moment of their change nobody is asleep for long.
+        """
+        return any(self._activity.rested(key) and not BACKGROUND.match(name) for key, name in running.items())
 
     def _spinning(self, graph: Graph, busy: list[ProcessKey], reason: str, now: float, *, quiet: bool) -> None:
         """A process that computes is hung only if it never does anything else: no call, no byte, no other thread."""

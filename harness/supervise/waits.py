@@ -15,6 +15,7 @@ from harness.probes.threads import Descriptor, Wait, WaitKind, read_descriptors,
 from harness.supervise.waitgraph import Graph, Node, Wakers
 
 INODE = re.compile(r"(pipe|socket):\[(\d+)\]")
+SETS = frozenset({"poll", "ppoll", "select", "pselect6", "epoll_wait", "epoll_pwait", "epoll_pwait2"})
 FORKS = frozenset({"vfork", "clone", "clone3"})
 
 
@@ -41,9 +42,10 @@ def read_graph(members: Mapping[ProcessKey, str]) -> Graph:
             tree.holders[_object(descriptor)].add((key, descriptor.writable))
             tree.descriptors[key, descriptor.number] = descriptor
     nodes = [
-        Node(process=key, wait=wait, wakers=_wakers(tree, key, wait) + _by_signal(tree, key, wait))
+        Node(process=key, wait=wait, wakers=(*wakers, *_by_signal(tree, key, wait, wakers)))
         for key in parents
         for wait in read_waits(key.pid)
+        for wakers in [_wakers(tree, key, wait)]
     ]
     return Graph(nodes=tuple(nodes), names=members)
 
@@ -88,9 +90,14 @@ def _wakers(tree: _Tree, key: ProcessKey, wait: Wait) -> tuple[Wakers, ...]:
             return ()
 
 
-def _by_signal(tree: _Tree, key: ProcessKey, wait: Wait) -> tuple[Wakers, ...]:
-    """An event loop also waits for the signals that it handles: those that people send, and those of its children."""
-    if wait.tid != key.pid or wait.kind is not WaitKind.DESCRIPTORS:
+def _by_signal(tree: _Tree, key: ProcessKey, wait: Wait, wakers: tuple[Wakers, ...]) -> tuple[Wakers, ...]:
+    """An event loop also waits for the signals that it handles: those that people send, and those of its children.
+
+    It is one if it waits for a set of descriptors, or for a pipe to itself. Who reads from somebody else and handles
+    SIGTERM, as sort does to remove its files, is none.
+    """
+    loop = wait.call in SETS or all(waker.processes == {key} for waker in wakers)
+    if wait.tid != key.pid or wait.kind is not WaitKind.DESCRIPTORS or not loop:
         return ()
     if proc.handles_any(key.pid, proc.REQUESTS):
         return (Wakers(outside="a signal that it handles"),)

@@ -12,6 +12,7 @@ from tests.zoo.programs import Program, build
 from tests.zoo.watching import ALLOWED_S, look
 
 HANGS = ("locks_abba", "condition_lost_wakeup", "pipe_full", "unix_both_wait", "vfork_sleeper", "wait_for_stopped")
+PIPED = ("stdin_of_parent",)
 DECLARED = ("sleeping_peer", "spin_python", "fifo_no_reader", "http_calls_itself", "polite_locks")
 ASKING = ("wait_for_server", "locked_database")
 IDLE = ("http_idle", "sleep_wait", "event_main", "fifo_server", "stopped_continued", "zombie_kept")
@@ -27,7 +28,7 @@ def program(name: str) -> Program:
     return found
 
 
-@pytest.mark.parametrize("name", [*HANGS, *DECLARED])
+@pytest.mark.parametrize("name", [*HANGS, *PIPED, *DECLARED])
 def test_a_hang_is_found_in_time_with_class_and_suspect(name: str, tmp_path: Path) -> None:
     """Proved where it can be, from /proc alone, within 15 s of being there."""
     build(program(name), tmp_path)

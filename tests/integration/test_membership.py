@@ -96,9 +96,9 @@ def test_nobody_escapes_and_nobody_else_is_claimed(
 
 @pytest.mark.skipif(cgroup.probe() is not None, reason="no cgroup can be made here")
 def test_the_group_goes_with_its_attempt(tmp_path: Path) -> None:
-    """What is made is removed: no group stays when nothing of it lives."""
-    before = {folder for _, folder in cgroup.left_groups()}
-    assert (
-        crashcart("watch", "--out", str(tmp_path / "run"), "--", "sh", "-c", "sleep 0.5", cwd=tmp_path).returncode == 0
-    )
-    assert {folder for _, folder in cgroup.left_groups()} - before == set()
+    """What is made is removed: no group of it stays when nothing of it lives; while it lived there was one."""
+    script = "sleep 1; cat /proc/self/cgroup"  # it is moved right after its start
+    ended = crashcart("watch", "--out", str(tmp_path / "run"), "--", "sh", "-c", script, cwd=tmp_path)
+    (cookie,) = (event.cookie for event in iterate_events(tmp_path / "run") if isinstance(event, AttemptStarted))
+    assert cookie in ended.stdout
+    assert cookie not in {left for left, _ in cgroup.left_groups()}

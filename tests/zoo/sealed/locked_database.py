@@ -34,7 +34,7 @@ def main() -> None:
         path = Path(folder) / "rows.db"
         sqlite3.connect(path).execute("CREATE TABLE rows (n)")
         context = multiprocessing.get_context("fork")
-        writers = [context.Process(target=write, args=(path, end - 2 * HELD_S)) for _ in range(2)]
+        writers = [context.Process(target=write, args=(path, end)) for _ in range(2)]
         for writer in writers:
             writer.start()
         for writer in writers:
