@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint core stack docs evidence bisect-demo lock clean
+.PHONY: help run test check lint core stack docs evidence gpu-evidence bisect-demo lock clean
 
 PYTHON ?= python3
 SUITE ?= laptop
@@ -119,6 +119,9 @@ docs: core ## renew docs/scenarios from the scenarios; what a person writes ther
 
 evidence: stack ## ten attempts of each cell of the suite, kept in docs/evidence (hours; goes on where it was stopped)
 	@$(BIN)/python benchmarks/evidence.py --suite $(SUITE) $(ARGS)
+
+gpu-evidence: core ## keep a run on GPUs in docs/evidence and make its page: NAME=gpu1 TITLE="…" [RUN=DIR]
+	@$(BIN)/python benchmarks/gpu_evidence.py "$(NAME)" "$(TITLE)" $(if $(RUN),--run "$(RUN)") $(ARGS)
 
 bisect-demo: stack ## three real bisections: a release of verl, a setting of vLLM, a commit of 200 (about ten minutes)
 	@$(BIN)/python benchmarks/bisect_demo.py $(ARGS)

@@ -84,8 +84,11 @@ def _compare(pid: int, folder: Path, rounds: int) -> None:
     root = proc.read_stat(pid)
     assert root is not None  # noqa: S101 - it was started by this program
     print(f"{len(family(root))} processes, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print("| round | crashcart s | with a stack | merged lines | py-spy one by one s | with a stack | times as fast |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| round | crashcart s | with a stack | a process was held s (median, most) | merged lines "
+        "| py-spy one by one s | with a stack | times as fast |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     ratios, seconds, lines = [], [], []
     for number in range(rounds):
         place = folder / str(number)
@@ -93,7 +96,12 @@ def _compare(pid: int, folder: Path, rounds: int) -> None:
         took, captures, length = ours(pid, place)
         single, given = one_by_one(pid)
         stacks = len({captured.key for captured in captures if captured.path and captured.tool not in {"proc", "none"}})
-        print(f"| {number + 1} | {took:.1f} | {stacks} | {length} | {single:.1f} | {given} | {single / took:.2f} |")
+        held = [captured.held_s for captured in captures if captured.tool not in {"proc", "none"}]
+        paused = f"{statistics.median(held):.3f}, {max(held):.3f}" if held else "-"
+        print(
+            f"| {number + 1} | {took:.1f} | {stacks} | {paused} | {length} "
+            f"| {single:.1f} | {given} | {single / took:.2f} |"
+        )
         ratios.append(single / took)
         seconds.append(took)
         lines.append(length)

@@ -20,13 +20,15 @@ from tests.zoo.programs import Program, build
 from tests.zoo.watching import ALLOWED_S, Result, look
 
 
-def show(result: Result) -> str:
+def show(result: Result, *, markdown: bool) -> str:
     """Return one line of the report."""
     program, wrong = result.program, result.wrong()
     found = ""
     if result.said:
         at, first = result.said[0]
         found = f"{first.suspicion}{' proved' if first.proved else ''} after {max(0.0, at - program.settle_s):.1f} s"
+    if markdown:
+        return f"| {program.name} | {program.group} | {found or 'nothing said'} | {wrong or 'as said'} |"
     return f"{'WRONG' if wrong else 'ok':5} {program.group:6} {program.name:24} {found:38} {wrong}"
 
 
@@ -37,6 +39,7 @@ def main() -> None:
     parser.add_argument("--group", choices=["open", "sealed"])
     parser.add_argument("--only", action="append")
     parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--markdown", action="store_true")
     options = parser.parse_args()
     wanted = [
         program
@@ -47,7 +50,11 @@ def main() -> None:
         and not program.missing()
     ]
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
-    results = list(run_all(wanted, options.minutes * 60 / max(1, len(wanted)) if options.kind == "soak" else None))
+    seconds = options.minutes * 60 / max(1, len(wanted)) if options.kind == "soak" else None
+    results = []
+    for result in run_all(wanted, seconds):
+        print(show(result, markdown=options.markdown), flush=True)
+        results.append(result)
     wrong = [result for result in results if result.wrong()]
     print(f"{len(results) - len(wrong)} of {len(results)} right")
     sys.exit(bool(wrong))
@@ -59,9 +66,7 @@ def run_all(programs: Sequence[Program], seconds: float | None) -> Iterator[Resu
         folder = Path(name)
         for program in programs:
             build(program, folder)
-            result = look(program, folder, seconds or program.settle_s + ALLOWED_S + 8)
-            print(show(result), flush=True)
-            yield result
+            yield look(program, folder, seconds or program.settle_s + ALLOWED_S + 8)
 
 
 if __name__ == "__main__":

@@ -62,8 +62,10 @@ class FaultRecord:
     confirmed: bool = False
     undone: bool = False
     """Whether a fault that lasts was taken back."""
+    not_undone: str = ""
+    """Why it could not be taken back, empty otherwise: the machine is not as before then."""
     detail: str = ""
-    """What was seen of its effect, or why it failed or could not be undone."""
+    """What was seen of its effect, or why it failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -156,6 +156,12 @@ class StacksCaptured(Event, frozen=True, kw_only=True):
     tool: str
     path: str
     seconds: float
+    """How long the tool ran, its reading of symbols included."""
+    held_s: float = 0.0
+    """How long the main thread of the process had a tracer, all tools that were tried on it taken together: measured,
+    by looks at its TracerPid a few milliseconds apart. What the capture cost the process is at most this."""
+    held_error_s: float = 0.0
+    """By how much that may be wrong: twice the longest time between two looks."""
     partial: bool = False
     detail: str = ""
 
@@ -188,10 +194,14 @@ class FaultConfirmed(Event, frozen=True, kw_only=True):
 
 
 class FaultFailed(Event, frozen=True, kw_only=True):
-    """A declared fault could not be performed or confirmed."""
+    """A declared fault could not be performed, confirmed or undone."""
 
     fault: str
     detail: str
+    undoing: bool = False
+    """It was there and could not be taken back: the machine is not as before."""
+    key: ProcessKey | None = None
+    """With the end of which process it goes; ``None`` where it stays on the machine."""
 
 
 class FaultUndone(Event, frozen=True, kw_only=True):

@@ -25,7 +25,13 @@ ROW_SCHEMA: Final = 1
 ORPHAN_S: Final = 1.0
 """A process that outlives its birth parent by this long, in seconds, is a finding; shorter is an orderly end."""
 CRASHES: Final = frozenset({"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGSYS"})
+NOT_UNDONE: Final = "fault_not_undone"
+"""The finding of a fault of our own that is still there; attempts after it have no verdict."""
 
+LEFT: Final = {
+    "shm": "shm_leak", "socket": "socket_left", "process": "left_behind", "gpu_memory": "gpu_memory_held",
+}  # fmt: skip
+"""What is left on the machine, as findings call it."""
 WATCH: Final = "watch"
 """The scenario of watched commands: they cannot know a nonce, and their exit status stands in for it."""
 
@@ -83,7 +89,10 @@ def judge_attempt(cell: Cell, attempt: Attempt, oracle: Oracle | None) -> Judgem
         where = traceback.extract_tb(error.__traceback__)[-1]
         reason = f"the oracle crashed: {type(error).__name__}: {error} ({where.name}:{where.lineno})"
         return Judgement(verdict=Verdict(name=VerdictName.NO_VERDICT, reasons=(reason,)))
-    return dataclasses.replace(judgement, verdict=_overrule(cell, attempt, judgement))
+    verdict = _overrule(cell, attempt, judgement)
+    stays = tuple(f"fault {fault.fault} {fault.not_undone}" for fault in attempt.faults if fault.not_undone)
+    verdict = msgspec.structs.replace(verdict, reasons=(*verdict.reasons, *stays))
+    return dataclasses.replace(judgement, verdict=verdict)
 
 
 def _overrule(cell: Cell, attempt: Attempt, judgement: Judgement) -> Verdict:
@@ -132,7 +141,7 @@ def findings(attempt: Attempt) -> list[dict[str, Any]]:
         if process.orphaned_s >= ORPHAN_S:
             found.append({"finding": "orphan", **who, "seconds": round(process.orphaned_s, 1)})
     found += [
-        {"finding": {"shm": "shm_leak", "socket": "socket_left", "process": "left_behind"}.get(left.what, left.what)}
+        {"finding": LEFT.get(left.what, left.what)}
         | {"name": left.name, "bytes": left.bytes, "pid": left.key.pid if left.key else None}
         for left in attempt.leftovers
     ]
@@ -140,6 +149,11 @@ def findings(attempt: Attempt) -> list[dict[str, Any]]:
         {"finding": "hang", "class": doubt.suspicion, "proved": doubt.proved, "reasons": list(doubt.reasons)}
         for doubt in attempt.suspicions
         if doubt.suspicion not in {"survivors", "deadline"}
+    ]
+    found += [
+        {"finding": NOT_UNDONE, "name": fault.fault, "reasons": [fault.not_undone]}
+        for fault in attempt.faults
+        if fault.not_undone
     ]
     found += [
         {"finding": "masked_error", "name": masked.shown, "hidden": masked.hidden} for masked in tell(attempt).masked

@@ -331,10 +331,12 @@ def _faults(facts: list[Event]) -> tuple[FaultRecord, ...]:
             faults[fact.fault] = FaultRecord(fault=fact.fault, attempted_ns=fact.t_ns, key=fact.key)
         elif isinstance(fact, events.FaultConfirmed | events.FaultFailed | events.FaultUndone):
             before = faults.get(fact.fault, FaultRecord(fault=fact.fault, attempted_ns=fact.t_ns))
+            undoing = isinstance(fact, events.FaultUndone) or (isinstance(fact, events.FaultFailed) and fact.undoing)
             faults[fact.fault] = replace(
                 before,
                 confirmed=before.confirmed or isinstance(fact, events.FaultConfirmed),
                 undone=before.undone or isinstance(fact, events.FaultUndone),
-                detail=before.detail if isinstance(fact, events.FaultUndone) else fact.detail,
+                not_undone=fact.detail if undoing and isinstance(fact, events.FaultFailed) else before.not_undone,
+                detail=before.detail if undoing else fact.detail,
             )
     return tuple(faults.values())

@@ -10,6 +10,7 @@ ROLES: Final[tuple[tuple[str, str], ...]] = (
     ("worker", r"VLLM::Worker"),
     ("dp_coordinator", r"VLLM::DPCoordinator"),
     ("api_server", r"VLLM::APIServer|.*vllm.*\bserve\b|.*vllm\.entrypoints\.(openai\.api_server|cli\.main)"),
+    ("api_server", r".*sglang\.launch_server"),
     ("sglang_scheduler", r"sglang::scheduler"),
     ("sglang_detokenizer", r"sglang::detokenizer"),
     ("ray_gcs", r"\S*gcs_server"),

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,8 @@ from harness.events import (
     AttemptEnded,
     AttemptSkipped,
     EffectiveSeen,
+    Event,
+    FaultFailed,
     GateChecked,
     HarnessNote,
     LeftBehind,
@@ -30,22 +33,23 @@ from harness.events import (
     RunEnded,
     RunStarted,
 )
+from harness.gpu_pool import RETURN_S, GpuPool, Loan
 from harness.judge import Oracle, Row, judge_cell
 from harness.outcome import Verdict, VerdictName
 from harness.plan import Cell, plan
+from harness.probes import proc
 from harness.probes.collectors import FOLDER as COLLECTED
 from harness.probes.collectors import Collection
-from harness.probes.gpu import GpuFindingKind, explain
+from harness.probes.gpu import GpuFinding, explain
 from harness.probes.gpu_probes import look_at_gpus
 from harness.probes.machine import capabilities, describe, read_environment
+from harness.probes.xid import xids_since
 from harness.record import Manifest, Recorder, RunRecord, Sink, link_latest, new_run_id, read_run, write_results
 from harness.spec import Environment, Launch, Scenario, names_place
 from harness.supervise.cookie import find_survivors
 from harness.supervise.loop import Command, Interrupts, Status, supervise
 
 RAY_LOGS_MIB: Final = 16
-GPU_RETURN_S: Final = 30.0
-"""How long the GPU memory of an attempt may take to come back, in seconds; 2.5 to 5 were seen after a SIGKILL."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,12 +197,20 @@ class _Session:
         self.watcher = watcher
         self.interrupts = interrupts
         self.scenarios = {scenario.name: scenario for scenario in request.scenarios}
+        self.pool = GpuPool(
+            look=lambda: look_at_gpus(request.without),
+            environ=os.environ,
+            stop=lambda: interrupts.count > 0,
+            tell=watcher.preparing,
+        )
         self.position = 0
         """Where the events of the current cell begin."""
         self.collection: Collection | None = None
         self.collected = False
         self.full: str | None = None
         """Why nothing can be recorded any more, once that has happened."""
+        self.changed: list[tuple[str, ProcessKey | None]] = []
+        """Faults of ours that could not be undone: what comes after them would be judged on another machine."""
 
     def run_cells(self, cells: Sequence[Cell]) -> list[Row]:
         self._guard(lambda: self.recorder.write(RunStarted(run=self.recorder.directory.name)))
@@ -269,7 +281,13 @@ class _Session:
                 self.full = str(error)
 
     def _attempt(self, cell: Cell, number: int) -> None:
-        sink = self.recorder.sink(cell.id, number)
+        record = self.recorder.sink(cell.id, number)
+
+        def sink(event: Event) -> None:
+            if isinstance(event, FaultFailed) and event.undoing:
+                self.changed.append((f"fault {event.fault} of {cell.id} {event.detail}", event.key))
+            record(event)
+
         launch = self.scenarios[cell.scenario].launch(cell.params, self.environment)
         self.watcher.started(cell, number, launch.expected_s)
         self._guard(lambda: self._attempt_recorded(cell, number, launch, sink))
@@ -278,12 +296,25 @@ class _Session:
         if cell.untestable is not None:
             sink(AttemptSkipped(verdict=VerdictName.UNTESTABLE, reason=cell.untestable))
             return
+        with self._gpus(launch, cell) as loan:
+            for note in loan.notes:
+                sink(HarnessNote(note=note))
+            if loan.verdict is not None:
+                sink(AttemptSkipped(verdict=loan.verdict, reason=loan.reason))
+                return
+            self._attempt_alone(cell, number, launch, sink, loan)
+
+    def _gpus(self, launch: Launch, cell: Cell) -> AbstractContextManager[Loan]:
+        return self.pool.lend(launch.gpus if self.environment.gpus else 0, cell.id, shared=launch.shares_gpus)
+
+    def _attempt_alone(self, cell: Cell, number: int, launch: Launch, sink: Sink, loan: Loan) -> None:
         survivors = find_survivors()
         notes = tuple(f"left by a crashcart that is gone: {one.key.pid} {one.title}" for one in survivors)
-        notes += self._gpu_obstacles()
+        notes += tuple(why for why, key in self.changed if key is None or proc.is_alive(key))
         sink(GateChecked(moment="before", clean=not notes, notes=notes))
         if notes:
-            reason = f"the machine is not clean: {'; '.join(notes)}; `crashcart doctor --reap` ends them"
+            remedy = "; `crashcart doctor --reap` ends them" if survivors else ""
+            reason = f"the machine is not clean: {'; '.join(notes)}{remedy}"
             sink(AttemptSkipped(verdict=VerdictName.NO_VERDICT, reason=reason))
             return
         try:
@@ -301,27 +332,10 @@ class _Session:
         folder = self.recorder.attempt_folder(cell, number)
         scratch = Path(tempfile.mkdtemp(prefix="cc-", dir="/tmp"))
         try:
-            self._supervise(cell, launch, paths, folder, scratch, sink)
+            self._supervise(cell, launch, paths, folder, scratch, sink, loan)
         finally:
             _keep_ray_logs(scratch, folder)
             shutil.rmtree(scratch, ignore_errors=True)
-
-    def _gpu_obstacles(self) -> tuple[str, ...]:
-        """Return memory on a GPU that nobody visible holds, or that a process holds which has ended.
-
-        The driver takes back what a killed process held only after it has struck the process off its list; so that is
-        waited for.
-        """
-        if not self.environment.gpus:
-            return ()
-        stuck = {GpuFindingKind.NO_OWNER, GpuFindingKind.ENDED, GpuFindingKind.ZOMBIE}
-        until = time.monotonic() + GPU_RETURN_S
-        while True:
-            gpus = look_at_gpus(self.request.without)
-            found = tuple(one.reason for one in explain(gpus.devices, gpus.holders) if one.kind in stuck)
-            if not found or self.interrupts.count or time.monotonic() > until:
-                return found
-            time.sleep(0.5)
 
     def _overlays(self, launch: Launch) -> dict[str, Path]:
         paths = {}
@@ -333,13 +347,21 @@ class _Session:
         return paths
 
     def _supervise(  # noqa: PLR0913, PLR0917 - the parts of one attempt
-        self, cell: Cell, launch: Launch, paths: Mapping[str, Path], folder: Path, scratch: Path, sink: Sink
+        self,
+        cell: Cell,
+        launch: Launch,
+        paths: Mapping[str, Path],
+        folder: Path,
+        scratch: Path,
+        sink: Sink,
+        loan: Loan,
     ) -> None:
         env = {
             "PYTHONPATH": path_with(paths, os.pathsep.join([_project(), os.environ.get("PYTHONPATH", "")]).rstrip(":")),
             "CRASHCART_CACHE": str(cache_folder()),
             "RAY_DEDUP_LOGS": "0",  # every line of every worker is evidence
             "TMPDIR": str(scratch),
+            **loan.env,
             **launch.env,
             PARAMS: msgspec.json.encode(cell.params).decode(),
             OVERLAYS: msgspec.json.encode({name: str(path) for name, path in paths.items()}).decode(),
@@ -356,25 +378,33 @@ class _Session:
             without=self.request.without,
         )
         try:
+            begun = time.monotonic()  # the kernel's log counts from boot, too
             members = supervise(command, sink, self.interrupts, self.watcher.running)
             if self.environment.gpus:
-                record_gpu_residue(sink, members, self.request.without)
+                for xid in xids_since(begun):
+                    sink(HarnessNote(note=xid.describe()))
+                stuck = {found.gpu: found.reason for found in record_gpu_residue(sink, members, self.request.without)}
+                for device in loan.gpus:
+                    if device.uuid in stuck:
+                        sink(HarnessNote(note=self.pool.quarantine(device, stuck[device.uuid])))
         except RecordingError:
             raise
         except OSError as error:
             sink(AttemptEnded(end="harness_error", wall_s=0.0, detail=f"{type(error).__name__}: {error}"))
 
 
-def record_gpu_residue(sink: Sink, members: Sequence[ProcessKey], without: frozenset[str] = frozenset()) -> None:
-    """Wait for the GPU memory of processes that have ended to come back, and record what does not."""
-    until = time.monotonic() + GPU_RETURN_S
+def record_gpu_residue(
+    sink: Sink, members: Sequence[ProcessKey], without: frozenset[str] = frozenset()
+) -> tuple[GpuFinding, ...]:
+    """Wait for the GPU memory of processes that have ended to come back; record and return what does not."""
+    until = time.monotonic() + RETURN_S
     while True:
         gpus = look_at_gpus(without)
-        held = [found for found in explain(gpus.devices, gpus.holders, ledger=members) if found.ours]
+        held = tuple(found for found in explain(gpus.devices, gpus.holders, ledger=members) if found.ours)
         if not held or time.monotonic() > until:
             for found in held:
                 sink(LeftBehind(what="gpu_memory", name=found.reason, bytes=(found.mib or 0) << 20))
-            return
+            return held
         time.sleep(0.5)
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from harness.errors import UsageError
 from harness.events import ProcessKey, StacksCaptured
@@ -20,6 +20,9 @@ from harness.supervise.capture import CaptureJob
 from harness.supervise.merged import MergedStacks, merge_captures
 from harness.supervise.waitgraph import Graph, culprits, dead_processes, explain
 from harness.supervise.waits import outside_holders, read_graph
+
+STEP_S: Final = 0.004
+"""Time between two looks at the tools, in seconds; `StacksCaptured.held_s` is as fine as this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,11 @@ class Snapshot:
     reasons: tuple[str, ...]
     seconds: float
 
+    def held(self, key: ProcessKey) -> tuple[float, float]:
+        """Return for how long a process was held for its stack, and by how much that may be wrong, in seconds."""
+        found = [(one.held_s, one.held_error_s) for one in self.captures if one.key == key]
+        return max(found, default=(0.0, 0.0))
+
     def document(self) -> dict[str, Any]:
         """Return the plain form, ready for JSON."""
         return {
@@ -49,6 +57,8 @@ class Snapshot:
                     "state": self.states[key],
                     "threads": len(self.graph.of(key)),
                     "stack_tools": [one.tool for one in self.captures if one.key == key and one.path],
+                    "held_s": self.held(key)[0],
+                    "held_error_s": self.held(key)[1],
                     "partial": [one.detail for one in self.captures if one.key == key and one.partial],
                 }
                 for key, name in self.names.items()
@@ -88,7 +98,7 @@ def snapshot(pid: int, without: frozenset[str] = frozenset()) -> Snapshot:
         folder = Path(name)
         job = CaptureJob(list(names), folder / "stacks", lambda _: None, set(), without)
         while not job.advance():
-            time.sleep(0.01)
+            time.sleep(STEP_S)
         captures = job.captures
         merged = merge_captures(captures, names, folder)
     return Snapshot(

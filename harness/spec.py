@@ -179,6 +179,10 @@ class Launch:
     deadline_s: float = 180.0
     on_hang: OnHang = OnHang.CAPTURE
     """``KILL`` ends the attempt (``hang``) once the stacks of a hang are taken; else it runs on to its deadline."""
+    gpus: int = 1
+    """GPUs that the cell has to itself, where the machine has any; 0 for one that never touches a GPU."""
+    shares_gpus: bool = False
+    """Whether it puts up with other cells that share, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from harness.plan import Cell
 from harness.probes.machine import capabilities, describe, read_environment
 from harness.record import Manifest, Recorder, link_latest, new_run_id, read_run
 from harness.spec import OnHang
+from harness.supervise.hang import QUIET_S
 from harness.supervise.loop import Command, Interrupts, Status, supervise
 
 TIMED_OUT: Final = 124
@@ -36,6 +37,8 @@ class WatchRequest:
     out: Path | None = None
     timeout_s: float | None = None
     on_hang: OnHang = OnHang.CAPTURE
+    quiet_s: float = QUIET_S
+    """How long nothing may move before it is a hang, in seconds."""
     sources: tuple[str, ...] = ()
     """Further sources of exit statuses: ``connector``."""
     without: frozenset[str] = frozenset()
@@ -88,6 +91,7 @@ def watch(request: WatchRequest, show: Callable[[Status], None] = lambda _: None
         without=request.without,
         attached=True,
         on_hang=request.on_hang,
+        quiet_s=request.quiet_s,
         sources=request.sources,
         spare_survivors=True,
     )

@@ -14,7 +14,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from harness.judge import CRASHES, Row
+from harness.judge import CRASHES, NOT_UNDONE, Row
 
 COLUMNS: Final = (
     "scenario", "cell", "kind", "expected", "verdict", "signature", "died of", "left behind", "tok/s", "s",
@@ -100,16 +100,18 @@ def summary(rows: Sequence[Row], directory: Path) -> str:
     counts = Counter(row.as_expected for row in rows)
     parts = [f"{counts[True]} as expected", f"{counts[False]} not as expected", f"{counts[None]} without expectation"]
     lines = ["", f"{len(rows)} rows: {', '.join(part for part in parts if not part.startswith('0 '))}"]
-    lines += [
-        f"  {row.cell}: {row.verdict.value}: {'; '.join(row.reasons)}"
-        for row in rows
-        if row.as_expected is not True and row.reasons
-    ]
+    lines += [f"  {row.cell}: {row.verdict.value}: {'; '.join(row.reasons)}" for row in rows if to_be_told(row)]
     lines.append(f"evidence: {directory}/cells   again: crashcart report {directory}")
     if rows:
         shown = next((row for row in rows if row.as_expected is False), rows[0])
         lines.append(f"one row again: {rerun(shown)}")
     return "\n".join(lines)
+
+
+def to_be_told(row: Row) -> bool:
+    """Whether the reasons of a row belong below the table: not as expected, or a fault of ours is still there."""
+    stays = any(finding["finding"] == NOT_UNDONE for finding in row.findings)
+    return bool(row.reasons) and (row.as_expected is not True or stays)
 
 
 def rerun(row: Row) -> str:

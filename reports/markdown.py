@@ -13,7 +13,7 @@ from typing import Final
 from tabulate import tabulate
 
 from harness.judge import Row
-from reports.formats import COLUMNS, cells_of, rerun
+from reports.formats import COLUMNS, cells_of, rerun, to_be_told
 
 ISSUE: Final = 65_000
 """Characters of an issue or a comment on GitHub, with some left for the text around it (the limit is 65,536)."""
@@ -74,7 +74,7 @@ def _heading(rows: Sequence[Row]) -> str:
 
 def _details(rows: Sequence[Row]) -> str:
     """Return what stands behind each row that people will ask about, folded."""
-    asked = [row for row in rows if row.as_expected is not True and row.reasons]
+    asked = [row for row in rows if to_be_told(row)]
     return "".join("\n" + _detail(row) for row in asked)
 
 

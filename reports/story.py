@@ -197,7 +197,8 @@ class _Teller:
                 self._at(self._moment(one, "suspected", text), bad=True)
             case events.StacksCaptured(key=key, path=path, detail=detail) as fact:
                 partial = ", partial" if fact.partial else ""
-                text = f"{fact.tool}, {fact.seconds:.2f} s{partial}" + (f": {detail}" if detail else "")
+                held = f", held {fact.held_s:.2f} s" if fact.held_s else ""
+                text = f"{fact.tool}, {fact.seconds:.2f} s{held}{partial}" + (f": {detail}" if detail else "")
                 self._at(replace(self._moment(one, "capture", text, key), path=path), bad=False)
             case events.FaultAttempted(fault=fault, target=target, key=key):
                 self._at(self._moment(one, "fault", f"{fault} attempted on {self._who(key, target)}", key), bad=True)

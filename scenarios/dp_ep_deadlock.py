@@ -85,7 +85,10 @@ def launch(params: Params, environment: Environment) -> Launch:
     """Run the program; a hang of offline ranks ends it as soon as its stacks are taken."""
     del environment
     on_hang = OnHang.KILL if params["dp_mode"] == "offline" else OnHang.CAPTURE
-    return Launch(module="scenarios.programs.dp_ep_deadlock", expected_s=45, deadline_s=240, on_hang=on_hang)
+    seconds = 32 if params["device"] == "cpu" else 45
+    return Launch(
+        module="scenarios.programs.dp_ep_deadlock", expected_s=seconds, deadline_s=240, on_hang=on_hang, gpus=GPUS
+    )
 
 
 def oracle(attempt: Attempt) -> Judgement:

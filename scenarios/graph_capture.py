@@ -15,7 +15,7 @@ from harness.attempt import Attempt, Judgement
 from harness.outcome import Kind, Verdict, VerdictName
 from harness.spec import Axis, Description, Environment, Expectation, Launch, Params, Reference, Row, Scenario
 from scenarios.capture_errors import INVALIDATED, UNJOINED, hsa_status, read, vendor
-from scenarios.needs import missing_gpu_torch, missing_gpus, missing_vllm, release
+from scenarios.needs import missing, missing_gpu_torch, missing_gpus, missing_vllm, release
 
 UNSAFE = frozenset({"event_query", "malloc"})
 """Calls that the mode of the capture, or of the calling thread, decides about."""
@@ -25,7 +25,7 @@ OFF_STREAM = {"off": "forked", "default": "one", "unjoined": "joined"}
 MODES = ("global", "thread_local", "relaxed")
 WATCHDOG_FIXED = (7, 2, 1)
 """ROCm release whose hipEventQuery minds the mode of the calling thread (rocm-systems#3176)."""
-PROGRAMS = {"torch": "graph_capture", "vllm": "graph_capture_vllm"}
+PROGRAMS = {"torch": "graph_capture", "vllm": "graph_capture_vllm", "sglang": "graph_capture_sglang"}
 
 
 def broken_by(params: Params) -> str | None:
@@ -68,6 +68,9 @@ def expect(params: Params, environment: Environment) -> Expectation | None:
     """CUDA's rules of stream capture, and on ROCm the defect of sglang#23581."""
     if params["stack"] == "vllm":
         reason = "vLLM makes no unsafe call of another thread while it captures; graphs at TP=1 passed on an H200"
+        return Expectation(verdict=VerdictName.ABSENT, reason=reason)
+    if params["stack"] == "sglang":
+        reason = "SGLang captures decoding before it serves, when no other thread uses the GPU; not run here yet"
         return Expectation(verdict=VerdictName.ABSENT, reason=reason)
     if params["trigger"] == "watchdog":
         return _expect_watchdog(params, environment)
@@ -116,11 +119,16 @@ def _where(environment: Environment) -> str:
 
 
 def requires(params: Params, environment: Environment) -> str | None:
-    """One GPU and a torch that can use it; two for the watchdog; vLLM for its rows."""
+    """One GPU and a torch that can use it; two for the watchdog; vLLM or SGLang for their rows."""
     if params["stack"] == "vllm":
         needed = missing_gpus(environment) or missing_vllm(environment)
         if needed is None and (params["trigger"] != "none" or params["graphs"] == "own"):
             return "vLLM captures by itself: no trigger, and graphs full, piecewise or off"
+        return needed
+    if params["stack"] == "sglang":
+        needed = missing_gpus(environment) or missing(environment, "sglang")
+        if needed is None and (params["trigger"] != "none" or params["graphs"] not in {"full", "off"}):
+            return "SGLang captures by itself: no trigger, and graphs full or off"
         return needed
     if params["graphs"] != "own":
         return "graphs full, piecewise and off are vLLM's; torch rows capture their own"
@@ -131,18 +139,24 @@ def launch(params: Params, environment: Environment) -> Launch:
     """Run the program of the stack; the watchdog has one of its own, since it takes two ranks."""
     del environment
     program = "graph_capture_watchdog" if params["trigger"] == "watchdog" else PROGRAMS[params["stack"]]
-    seconds = {"graph_capture": 8.0, "graph_capture_watchdog": 20.0, "graph_capture_vllm": 55.0}[program]
+    seconds = {
+        "graph_capture": 8.0,
+        "graph_capture_watchdog": 20.0,
+        "graph_capture_vllm": 55.0,
+        "graph_capture_sglang": 60.0,
+    }[program]
     return Launch(
         module=f"scenarios.programs.{program}",
         expected_s=seconds,
         deadline_s=300 if seconds > 30 else 90,  # noqa: PLR2004
+        gpus=2 if params["trigger"] == "watchdog" else 1,
     )
 
 
 def oracle(attempt: Attempt) -> Judgement:
     """Reproduced when the capture failed with a capture error, or when a replay gave wrong numbers."""
-    if attempt.params["stack"] == "vllm":
-        return _vllm(attempt)
+    if attempt.params["stack"] != "torch":
+        return _engine(attempt)
     stack = attempt.mark("stack")
     versions = {name: str(value) for name, value in (stack.data if stack else {}).items() if value is not None}
     return Judgement(verdict=_failure(attempt) or _sound(attempt), effective=versions)
@@ -203,11 +217,12 @@ def _aborted(attempt: Attempt) -> str | None:
     return hsa_status(attempt.detail) if aborted else None
 
 
-def _vllm(attempt: Attempt) -> Judgement:
+def _engine(attempt: Attempt) -> Judgement:
     state, failed = attempt.mark("graph_state"), attempt.error_text("engine_failed")
     graphs = str(state.data["graphs"]) if state else ""
     effective = {"graphs": graphs} if graphs else {}
-    patches = ("a worker extension that reads the mode of the graphs",)
+    effective |= {name: str(state.data[name]) for name in ("vllm", "sglang") if state and name in state.data}
+    patches = ("a worker extension that reads the mode of the graphs",) if attempt.params["stack"] == "vllm" else ()
     if failed:
         error = read(failed)
         name = VerdictName.REPRODUCED if error else VerdictName.OTHER_FAILURE
@@ -232,16 +247,17 @@ def _vllm(attempt: Attempt) -> Judgement:
 
 
 def _row(*suites: str, **params: str) -> Row:
-    return Row(params=params, suites=frozenset({"full", "gpu-full", *suites}))
+    without_a_gpu = frozenset({"laptop"})
+    return Row(params=params, suites=frozenset({"full", "gpu-full", *suites}), may_be_untestable=without_a_gpu)
 
 
 def _rows() -> tuple[Row, ...]:
     """Return a pairwise selection for short suites, and behind it what completes the matrix."""
     every = ("gpu1", "rocm")
     short = [
-        _row(*every, trigger="event_query"),
+        _row(*every, "laptop", trigger="event_query"),
         _row(*every, trigger="event_query", mode="thread_local"),
-        _row(*every, trigger="event_query", guard="thread_local"),
+        _row(*every, "laptop", trigger="event_query", guard="thread_local"),
         _row("gpu1", trigger="event_query", streams="forked"),
         _row("gpu1", trigger="event_query", mode="relaxed", streams="forked"),
         _row(*every, trigger="malloc", streams="joined"),
@@ -262,6 +278,8 @@ def _rows() -> tuple[Row, ...]:
         _row("gpu1", "rocm", stack="vllm", graphs="full"),
         _row("gpu1", stack="vllm", graphs="piecewise"),
         _row("gpu1", "rocm", stack="vllm", graphs="off"),
+        _row(stack="sglang", graphs="full"),
+        _row(stack="sglang", graphs="off"),
         _row("gpu2", "rocm", trigger="watchdog"),
         _row("gpu2", "rocm", trigger="watchdog", mode="thread_local"),
     ]
@@ -318,8 +336,12 @@ SCENARIO = Scenario(
             values=("one", "forked", "joined", "off", "default", "unjoined"),
             doc="where the middle kernel runs: forked by events or by wait_stream (joined), not forked, not joined",
         ),
-        Axis(name="stack", values=("torch", "vllm"), doc="who captures"),
-        Axis(name="graphs", values=("own", "full", "piecewise", "off"), doc="vLLM's cudagraph_mode"),
+        Axis(name="stack", values=("torch", "vllm", "sglang"), doc="who captures"),
+        Axis(
+            name="graphs",
+            values=("own", "full", "piecewise", "off"),
+            doc="vLLM's cudagraph_mode; SGLang's graphs of decoding, full or off",
+        ),
     ),
     rows=_rows(),
     describe=describe,

@@ -38,7 +38,7 @@ SCENARIO_DEFAULTS: Final = {
     "destroy": "destroy_main", "peer": "destroys", "graphs": "0", "collective": "none", "layer": "raw",
 }  # fmt: skip
 PAIRS: Final[tuple[tuple[dict[str, str], tuple[dict[str, str], ...], tuple[str, ...]], ...]] = (
-    ({"graphs": "1"}, ({}, {"graphs": "1", "destroy": "abort_thread"}), ("gpu2", "rocm")),
+    ({"graphs": "1"}, ({}, {"graphs": "1", "destroy": "abort_thread"}), ("laptop", "gpu2", "rocm")),
     (
         {"destroy": "abort_main", "graphs": "8", "peer": "SIGKILL"},
         ({"destroy": "none", "graphs": "8", "peer": "SIGKILL"},),
@@ -136,11 +136,13 @@ def launch(params: Params, environment: Environment) -> Launch:
     del environment
     if params["layer"] == "vllm_tp2":
         kill = Fault(name="kill_core", action=SendSignal(signal="SIGKILL", target="VLLM::EngineCore"), at="fault_now")
-        return Launch(module="scenarios.programs.nccl_destroy_vllm", faults=(kill,), expected_s=110, deadline_s=360)
+        return Launch(
+            module="scenarios.programs.nccl_destroy_vllm", faults=(kill,), expected_s=110, deadline_s=360, gpus=2
+        )
     hangs = stuck_in(params) is not None
     above = 12.0 if params["layer"] == "pynccl" else 0.0
     return Launch(
-        module="scenarios.programs.nccl_destroy", expected_s=(33.0 if hangs else 14.0) + above, deadline_s=200
+        module="scenarios.programs.nccl_destroy", expected_s=(33.0 if hangs else 14.0) + above, deadline_s=200, gpus=2
     )
 
 
@@ -225,7 +227,8 @@ def _versions(attempt: Attempt, mark: str) -> dict[str, str]:
 
 
 def _row(*suites: str, **params: str) -> Row:
-    return Row(params=params, suites=frozenset({"full", "gpu-full", *suites}))
+    without_gpus = frozenset({"laptop"})
+    return Row(params=params, suites=frozenset({"full", "gpu-full", *suites}), may_be_untestable=without_gpus)
 
 
 SCENARIO = Scenario(

@@ -80,13 +80,13 @@ def requires(params: Params, environment: Environment) -> str | None:
 
 def launch(params: Params, environment: Environment) -> Launch:
     """Inject the signal as soon as a process calls itself the inner worker."""
-    del environment
     fault = Fault(name="segv_in_worker", action=SendSignal(signal="SIGSEGV", target=WORKER))
     return Launch(
         module="scenarios.programs.nested_spawn",
         faults=(fault,) if params["inject"] == "sigsegv" else (),
-        expected_s=40,
+        expected_s=40 if environment.gpus else 23,
         deadline_s=240,
+        gpus=int(params["tp"]),
     )
 
 
@@ -191,8 +191,8 @@ SCENARIO = Scenario(
         _row("laptop", inject="sigsegv"),
         _row("laptop"),
         _row("laptop", inject="sigsegv", backend="default", mitigation="omit_backend", rocm="assumed"),
-        _row("laptop", inject="sigsegv", backend="mp", mitigation="omit_backend", rocm="assumed"),
-        _row("laptop", host="process", api="LLM", backend="default"),
+        _row(inject="sigsegv", backend="mp", mitigation="omit_backend", rocm="assumed"),
+        _row(host="process", api="LLM", backend="default"),
         _row("laptop", host="process", api="AsyncLLM", backend="uni"),
         _row("gpu-full", "rocm", device_init="true", inject="sigsegv"),
         _row("gpu-full", "rocm", device_init="true"),

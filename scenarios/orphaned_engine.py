@@ -5,6 +5,8 @@ Source: vllm#55510 (open), #34643; no release from 0.21 to 0.33 lets the EngineC
 
 from __future__ import annotations
 
+import re
+
 from harness.attempt import Attempt, Judgement, Process
 from harness.outcome import Kind, Verdict, VerdictName
 from harness.spec import (
@@ -20,9 +22,18 @@ from harness.spec import (
     Scenario,
     SendSignal,
 )
-from scenarios.needs import missing_vllm
+from scenarios.needs import missing, missing_gpus, missing_vllm
 
 TARGETS = {"core": "VLLM::EngineCore", "worker": "VLLM::Worker"}
+ENGINES = {
+    "vllm": (*TARGETS.values(),),
+    "sglang": ("sglang::scheduler", "sglang::detokenizer"),
+}
+"""Titles of the processes that an API server has, by stack; SGLang's by its sources, 0.5.11 to 0.5.17."""
+SERVERS = {
+    "vllm": r".*vllm.*serve|.*vllm\.entrypoints|VLLM::APIServer",
+    "sglang": r".*sglang\.launch_server",
+}
 SURVIVED_S = 10.0
 """An engine process that lives this long after the fault, in seconds, has been orphaned."""
 
@@ -42,6 +53,10 @@ def describe(params: Params) -> Description:
 def expect(params: Params, environment: Environment) -> Expectation | None:
     """Only the API server's sudden death goes unnoticed; the others are watched by their parents."""
     del environment
+    if params["stack"] == "sglang":
+        killed = "every child of SGLang's server asks the kernel to be killed with it (PR_SET_PDEATHSIG, 0.5.11 on)"
+        reason = killed if params["signal"] == "KILL" else "SGLang's server ends its children on SIGTERM"
+        return Expectation(verdict=VerdictName.ABSENT, reason=reason)
     if params["target"] == "api" and params["signal"] == "KILL":
         return Expectation(
             verdict=VerdictName.REPRODUCED,
@@ -64,13 +79,22 @@ def expect(params: Params, environment: Environment) -> Expectation | None:
     return Expectation(verdict=VerdictName.ABSENT, reason=reasons[params["target"]])
 
 
+def requires(params: Params, environment: Environment) -> str | None:
+    """VLLM; for the rows of SGLang a GPU and SGLang, whose API server is signalled while it is idle."""
+    if params["stack"] == "vllm":
+        return missing_vllm(environment)
+    if (params["target"], params["moment"]) != ("api", "idle"):
+        return "of SGLang only the API server is signalled, while it is idle: target=api, moment=idle"
+    return missing_gpus(environment) or missing(environment, "sglang")
+
+
 def launch(params: Params, environment: Environment) -> Launch:
     """Signal the target when the program says that its moment has come."""
-    del environment
-    target = TARGETS.get(params["target"], r".*vllm.*serve|.*vllm\.entrypoints|VLLM::APIServer")
+    target = TARGETS.get(params["target"], SERVERS[params["stack"]])
     action = SendSignal(signal=f"SIG{params['signal']}", target=target)
     fault = Fault(name=f"{params['signal'].lower()}_{params['target']}", action=action, at="fault_now")
-    return Launch(module="scenarios.programs.orphaned_engine", faults=(fault,), expected_s=45, deadline_s=240)
+    seconds = 45 if environment.gpus else 28
+    return Launch(module="scenarios.programs.orphaned_engine", faults=(fault,), expected_s=seconds, deadline_s=240)
 
 
 def oracle(attempt: Attempt) -> Judgement:
@@ -80,7 +104,7 @@ def oracle(attempt: Attempt) -> Judgement:
         verdict = Verdict(name=VerdictName.OTHER_FAILURE, signature="fault not delivered", reasons=(detail,))
         return Judgement(verdict=verdict)
     fault = attempt.faults[0]
-    engine = [*attempt.named(TARGETS["core"]), *attempt.named(TARGETS["worker"])]
+    engine = [process for title in ENGINES[attempt.params["stack"]] for process in attempt.named(title)]
     survivors = [process for process in engine if process.key != fault.key and _survived(process, fault.attempted_ns)]
     victim = next((process for process in attempt.processes if process.key == fault.key), None)
     if survivors and victim is not None and victim.alive_at(fault.attempted_ns + int(SURVIVED_S * 1e9)):
@@ -89,7 +113,7 @@ def oracle(attempt: Attempt) -> Judgement:
         )
         verdict = Verdict(name=VerdictName.OTHER_FAILURE, signature="signal not obeyed", reasons=(reason,))
     elif survivors:
-        who = sorted({"EngineCore" if process.was(TARGETS["core"]) else "Worker" for process in survivors})
+        who = sorted({_kind(process) for process in survivors})
         reasons = tuple(
             f"{p.name} (pid {p.key.pid}) lived {_lived(p, fault.attempted_ns):.1f} s{_held(attempt, p)}"
             for p in survivors
@@ -100,6 +124,11 @@ def oracle(attempt: Attempt) -> Judgement:
         reason = f"all engine processes had ended {longest:.1f} s after the fault"
         verdict = Verdict(name=VerdictName.ABSENT, reasons=(reason,))
     return Judgement(verdict=verdict)
+
+
+def _kind(process: Process) -> str:
+    found = re.search(r"::([A-Za-z]+)", process.name)
+    return found[1] if found else process.name[:40]
 
 
 def _held(attempt: Attempt, process: Process) -> str:
@@ -132,24 +161,27 @@ SCENARIO = Scenario(
         Axis(name="target", values=("api", "core", "worker"), doc="who gets the signal", shown=True),
         Axis(name="signal", values=("KILL", "TERM"), doc="which signal", shown=True),
         Axis(name="moment", values=("idle", "decode", "start"), doc="when", shown=True),
+        Axis(name="stack", values=("vllm", "sglang"), doc="whose engine"),
     ),
     rows=(
         _row("laptop", "gpu1", "gpu-full", "rocm", target="api", signal="KILL", moment="idle"),
         _row("laptop", "gpu1", "gpu-full", "rocm", target="api", signal="TERM", moment="idle"),
-        _row("laptop", "gpu-full", target="api", signal="KILL", moment="decode"),
-        _row("laptop", "gpu-full", target="api", signal="TERM", moment="decode"),
+        _row("gpu-full", target="api", signal="KILL", moment="decode"),
+        _row("gpu-full", target="api", signal="TERM", moment="decode"),
         _row("laptop", target="api", signal="KILL", moment="start"),
         _row("laptop", target="core", signal="KILL", moment="start"),
-        _row("laptop", "gpu-full", target="core", signal="KILL", moment="idle"),
-        _row("laptop", target="worker", signal="KILL", moment="decode"),
+        _row("gpu-full", target="core", signal="KILL", moment="idle"),
+        _row(target="worker", signal="KILL", moment="decode"),
         _row(target="worker", signal="KILL", moment="idle"),
         _row(target="core", signal="TERM", moment="idle"),
         _row(target="worker", signal="TERM", moment="idle"),
         _row(target="core", signal="KILL", moment="decode"),
+        _row("gpu-full", target="api", signal="KILL", moment="idle", stack="sglang"),
+        _row("gpu-full", target="api", signal="TERM", moment="idle", stack="sglang"),
     ),
     describe=describe,
     expect=expect,
-    requires=lambda params, environment: missing_vllm(environment) if params else None,
+    requires=requires,
     launch=launch,
     oracle=oracle,
 )

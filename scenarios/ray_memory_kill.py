@@ -80,6 +80,7 @@ def launch(params: Params, environment: Environment) -> Launch:
         faults=(fault,) if params["killer"] == "kernel" else (),
         expected_s=10,
         deadline_s=120,
+        gpus=0,
     )
 
 

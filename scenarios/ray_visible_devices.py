@@ -94,6 +94,7 @@ def launch(params: Params, environment: Environment) -> Launch:
         overlays={"ray": params["ray"]},
         expected_s=6,
         deadline_s=120,
+        gpus=2 if params["device"] == "real" else 0,
     )
 
 

@@ -24,6 +24,7 @@ from scenarios.rollout import SCENARIO as ROLLOUT
 from scenarios.rpc_timeout import SCENARIO as RPC_TIMEOUT
 from scenarios.shm_leak import SCENARIO as SHM_LEAK
 from scenarios.shm_stall import SCENARIO as SHM_STALL
+from scenarios.sleep_residue import SCENARIO as SLEEP_RESIDUE
 from scenarios.startup_interrupt import SCENARIO as STARTUP_INTERRUPT
 from scenarios.timeout_retries import SCENARIO as TIMEOUT_RETRIES
 
@@ -43,6 +44,7 @@ OURS: tuple[Scenario, ...] = (
     RPC_TIMEOUT,
     SHM_LEAK,
     SHM_STALL,
+    SLEEP_RESIDUE,
     STARTUP_INTERRUPT,
     TIMEOUT_RETRIES,
 )

@@ -107,8 +107,9 @@ def launch(params: Params, environment: Environment) -> Launch:
     return Launch(
         module="scenarios.programs.rollout",
         faults=(fault,) if params["fault"] == "server_killed" else (),
-        expected_s=45,
+        expected_s=30 if params["device"] == "cpu" else 45,
         deadline_s=240,
+        gpus=int(params["servers"]),
     )
 
 
@@ -232,8 +233,8 @@ SCENARIO = Scenario(
     rows=(
         _row("laptop"),
         _row("laptop", handles="weak"),
-        _row("laptop", fault="too_long", errors="dropped"),
-        _row("laptop", fault="too_long"),
+        _row(fault="too_long", errors="dropped"),
+        _row(fault="too_long"),
         _row(handles="weak", fault="name_lost"),
         _row(fault="name_lost"),
         _row(mode="sync"),

@@ -64,6 +64,7 @@ def launch(params: Params, environment: Environment) -> Launch:
         faults=() if params["stop"] == "none" else (fault,),
         expected_s=30,
         deadline_s=240,
+        gpus=int(params["tp"]),
     )
 
 

@@ -70,6 +70,7 @@ def launch(params: Params, environment: Environment) -> Launch:
         faults=() if params["stop"] == "none" else (fault,),
         expected_s=45,
         deadline_s=240,
+        gpus=int(params["tp"]),
     )
 
 

@@ -119,7 +119,7 @@ def launch(params: Params, environment: Environment) -> Launch:
         env=switch[params["id_randomisation"]],
         overlays={"openai": params["openai"], "vllm": params["vllm"]},
         faults=(stop,) if params["trigger"] == "stall" else (),
-        expected_s=25,
+        expected_s=20,
         deadline_s=240,
     )
 
@@ -217,7 +217,7 @@ def _others(attempt: Attempt) -> tuple[str, ...]:
     return (f"others: {'; '.join(told)}",)
 
 
-LAPTOP = ("laptop", "gpu-full", "rocm")
+GPUS = ("gpu-full", "rocm")
 
 
 def _row(*suites: str, **params: str) -> Row:
@@ -258,17 +258,17 @@ SCENARIO = Scenario(
         Axis(name="max_num_seqs", values=("16", "8"), doc="of vLLM"),
     ),
     rows=(
-        _row(*LAPTOP),
-        _row(*LAPTOP, **FIX),
-        _row(*LAPTOP, max_retries="0"),
-        _row(*LAPTOP, route="uncancelled"),
-        _row(*LAPTOP, route="uncancelled", **FIX),
-        _row(*LAPTOP, route="uncancelled", request_id="fixed", id_randomisation="off"),
-        _row(*LAPTOP, route="uncancelled", id_randomisation="off", **FIX),
-        _row(*LAPTOP, trigger="twice", request_id="fixed", id_randomisation="off"),
-        _row(*LAPTOP, trigger="twice", request_id="fixed"),
-        _row(*LAPTOP, trigger="stall"),
-        _row(*LAPTOP, trigger="stall", max_retries="0"),
+        _row("laptop", *GPUS),
+        _row("laptop", *GPUS, **FIX),
+        _row(*GPUS, max_retries="0"),
+        _row("laptop", *GPUS, route="uncancelled"),
+        _row("laptop", *GPUS, route="uncancelled", **FIX),
+        _row(*GPUS, route="uncancelled", request_id="fixed", id_randomisation="off"),
+        _row(*GPUS, route="uncancelled", id_randomisation="off", **FIX),
+        _row("laptop", *GPUS, trigger="twice", request_id="fixed", id_randomisation="off"),
+        _row("laptop", *GPUS, trigger="twice", request_id="fixed"),
+        _row(*GPUS, trigger="stall"),
+        _row(*GPUS, trigger="stall", max_retries="0"),
         _row(trigger="twice", request_id="fresh", id_randomisation="off"),
         _row(route="uncancelled", request_id="fresh", id_randomisation="off"),
         _row(route="uncancelled", request_id="fresh", id_randomisation="off", max_retries="0"),

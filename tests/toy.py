@@ -17,6 +17,7 @@ from harness.spec import (
     Row,
     Scenario,
     SendSignal,
+    SlowDisk,
 )
 from tests.programs.behave import BEHAVIOURS
 
@@ -39,7 +40,8 @@ def launch(params: Params, environment: Environment) -> Launch:
     """Run the program; ``victim`` declares a fault."""
     del environment
     fault = Fault(name="kill_child", action=SendSignal(signal="SIGKILL", target="/bin/sleep"), at="ready")
-    faults = (fault,) if params["behaviour"] == "victim" else ()
+    slow = SlowDisk(target=".*behave", bytes_per_s=1 << 30, path="/")
+    faults = {"victim": (fault,), "nester": (Fault(name="slow", action=slow, at="ready"),)}.get(params["behaviour"], ())
     overlays = {"six": params["six"]} if params["six"] != "installed" else {}
     return Launch(
         module="tests.programs.behave",

@@ -8,10 +8,29 @@ from typing import Any
 
 import click
 
+from harness.cli.manual import Manual
 from harness.cli.options import as_json, parameters, without
 
 
-@click.command("bisect", short_help="Name the version or the knob that makes the difference.")
+@click.command(
+    "bisect",
+    cls=Manual,
+    short_help="Name the version or the knob that makes the difference.",
+    examples=(
+        "crashcart bisect actor_gc --axis verl --first-fixed",
+        "crashcart bisect command --git . --good v1 --bad main --build 'make' \\",
+        "    -- ./repro.sh",
+        "crashcart bisect timeout_retries -p trigger=twice --knobs knobs.toml \\",
+        "    --out hunt",
+        "crashcart bisect --replay hunt",
+    ),
+    codes={"0": "a culprit is named", "2": "undecided, with the reason"},
+    variables={
+        "CRASHCART_WITHOUT": "capabilities that are to count as missing, as --without",
+        "CRASHCART_CACHE": "where other releases and the tiny model lie; default: below ~/.cache",
+        "CRASHCART_CHECKOUT, CRASHCART_COMMIT": "given to --build and CMD: the worktree and its commit",
+    },
+)
 @click.argument("scenario", required=False)
 @click.argument("command_line", nargs=-1, metavar="[-- CMD...]")
 @parameters
@@ -51,15 +70,8 @@ def command(**options: Any) -> int:  # noqa: ANN401 - click's options, typed by 
 
     Both ends are checked first. Every run goes through the supervisor; only `reproduced` with the wanted signature and
     `absent` count. Culprit and parent are interleaved in the end. Killed at any moment, the same command with the same
-    --out goes on. Exit code 0: a culprit is named; 2: undecided, with the reason.
-
-    \b
-    Examples:
-      crashcart bisect actor_gc --axis verl --first-fixed
-      crashcart bisect command --git . --good v1 --bad main --build 'make' -- ./repro.sh
-      crashcart bisect timeout_retries -p trigger=twice --knobs knobs.toml --out hunt
-      crashcart bisect --replay hunt
-    """  # noqa: D301 - click reads the \b as the character that it is
+    --out goes on.
+    """
     from harness.bisect.session import replay, start
 
     if options["replay"] is not None:

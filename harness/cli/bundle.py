@@ -7,12 +7,27 @@ from pathlib import Path
 
 import click
 
+from harness.cli.manual import Manual
 from harness.errors import UsageError
 
 VENDORS = ("vllm", "sglang", "ray", "verl", "pytorch", "nvidia", "amd")
 
 
-@click.command("bundle", short_help="Make a redacted bug report.")
+@click.command(
+    "bundle",
+    cls=Manual,
+    short_help="Make a redacted bug report.",
+    examples=(
+        "crashcart bundle runs/latest --for ray",
+        "crashcart bundle runs/latest --for vllm \\",
+        "    --cell 'nested_spawn[host=process,api=LLM,backend=default]'",
+    ),
+    codes={
+        "0": "written",
+        "1": "refused: a secret was still found in the finished archive",
+        "64": "nothing to report, or wrong usage",
+    },
+)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--for", "vendor", type=click.Choice(VENDORS), required=True, help="Whose bug tracker it is for.")
 @click.option("--cell", metavar="ID", help="The failing cell to report; by default the first that was reproduced.")
@@ -31,19 +46,12 @@ def command(  # noqa: PLR0913, PLR0917 - click passes one argument per option
     env_file: Path | None,
     accept_unknown: bool,  # noqa: FBT001 - click
 ) -> int:
-    r"""Make a bug report of a failing cell: an archive, and a text in the shape of the project's own template.
+    """Make a bug report of a failing cell: an archive, and a text in the shape of the project's own template.
 
     The archive holds the record, logs, stacks and environment of the cell, a reproducer of one file that runs without
     crashcart, and a manifest of what is missing and why. Nothing is sent anywhere. Secrets are taken out, and people,
     machines and folders get pseudonyms; what they stand for is kept on this machine alone (docs/redaction.md). Call it
     where the secrets of the run are set, so that they can be looked for.
-
-    Exit codes: 0 written; 1 refused, as a secret was still found in the finished archive; 64 nothing to report.
-
-    \b
-    Examples:
-      crashcart bundle runs/latest --for ray
-      crashcart bundle runs/latest --for vllm --cell 'nested_spawn[host=process,api=LLM,backend=default]'
     """
     from reports.vendor.bundle import Request, bundle
     from reports.vendor.vendors import VENDORS as TEMPLATES

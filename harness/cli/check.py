@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import click
 
+from harness.cli.manual import Manual
 from harness.cli.options import parameters, without
 from harness.errors import CrashcartError, UsageError
 from harness.outcome import VerdictName
@@ -18,7 +19,7 @@ CODES: Final = {VerdictName.ABSENT: 0, VerdictName.REPRODUCED: 1}
 SKIP: Final = 125
 
 
-class Predicate(click.Command):
+class Predicate(Manual):
     """Ends with 125 where another command would say 64: to ``git bisect run`` every other code would be a verdict."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:  # noqa: ANN401 - click's signature
@@ -30,7 +31,20 @@ class Predicate(click.Command):
             raise click.exceptions.Exit(SKIP) from error
 
 
-@click.command("check", cls=Predicate, short_help="Run one cell for `git bisect run`.")
+@click.command(
+    "check",
+    cls=Predicate,
+    short_help="Run one cell for `git bisect run`.",
+    examples=(
+        "git bisect run crashcart check 'actor_gc[verl=installed,keep_parent=false]'",
+        "git bisect run crashcart check my_pkg.my_hang:SCENARIO --repeat 10",
+    ),
+    codes={"0": "absent", "1": "reproduced", "125": "anything else, wrong usage included"},
+    variables={
+        "CRASHCART_WITHOUT": "capabilities that are to count as missing, as --without",
+        "CRASHCART_CACHE": "where other releases and the tiny model lie; default: below ~/.cache",
+    },
+)
 @click.argument("cell", metavar="SCENARIO|CELL")
 @parameters
 @click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, help="Until reproduced, at most.")
@@ -45,15 +59,10 @@ def command(  # noqa: PLR0913, PLR0917 - one argument per option
     out: Path | None,
     without: tuple[str, ...],
 ) -> int:
-    """Run one cell and speak `git bisect run`: 0 absent, 1 reproduced, 125 anything else.
+    """Run one cell and speak `git bisect run`.
 
     A signal, a timeout or another failure of the program is never taken for the bug, and never ends the bisection.
-
-    \b
-    Examples:
-      git bisect run crashcart check 'actor_gc[verl=installed,keep_parent=false]'
-      git bisect run crashcart check my_pkg.my_hang:SCENARIO --repeat 10
-    """  # noqa: D301 - click reads the \b as the character that it is
+    """
     try:
         return _check(cell, parameters, repeat, signature, out, without)
     except CrashcartError as error:

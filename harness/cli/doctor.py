@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from harness.cli.manual import Manual
 from harness.cli.options import as_json, without
 from harness.events import ProcessKey
 from harness.plan import Cell, plan
@@ -18,7 +19,15 @@ from harness.supervise.cookie import end_survivor, find_survivors
 from scenarios.registry import all_scenarios
 
 
-@click.command("doctor", short_help="What this machine can do.")
+@click.command(
+    "doctor",
+    cls=Manual,
+    short_help="What this machine can do.",
+    examples=("crashcart doctor", "crashcart doctor --json | jq .cells", "crashcart doctor --reap"),
+    codes={"0": "whatever was found"},
+    variables={"CRASHCART_WITHOUT": "capabilities that are to count as missing, as --without"},
+    files={"runs/": "run directories whose ledgers are read for survivors, see --runs"},
+)
 @click.option("--reap", is_flag=True, help="End the processes that a crashcart which was killed has left behind.")
 @click.option(
     "--runs",

@@ -7,13 +7,25 @@ from pathlib import Path
 
 import click
 
+from harness.cli.manual import Manual
 from harness.cli.options import as_json
 from harness.errors import UsageError
 from harness.history.store import History, open_history
 from harness.history.view import ONLY
 
 
-@click.command("history", short_help="Show what became of each cell over all runs.")
+@click.command(
+    "history",
+    cls=Manual,
+    short_help="Show what became of each cell over all runs.",
+    examples=(
+        "crashcart history --only failing",
+        "crashcart history 'actor_gc[verl=0.4.0,keep_parent=false]'",
+        "crashcart history --in nightly/runs --prune 90",
+    ),
+    codes={"0": "shown"},
+    files={"history.sqlite": "beside the run directories: an index of them, made anew by --rebuild"},
+)
 @click.argument("what", required=False, metavar="[SCENARIO|CELL]")
 @click.option(
     "--in", "folder", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
@@ -35,17 +47,11 @@ def command(  # noqa: PLR0913, PLR0917 - one argument per option
     prune: int | None,
     as_json: bool,  # noqa: FBT001 - a flag
 ) -> int:
-    r"""Show how each cell stands, or the runs of one CELL with what was installed anew in each.
+    """Show how each cell stands, or the runs of one CELL with what was installed anew in each.
 
     New run directories are taken in first. The database is an index of them and may be deleted at any time. A run that
     was judged again is read again with --rebuild. A cell in which a nightly lets a version float is written with a
     star: actor_gc[verl=*,keep_parent=false].
-
-    \b
-    Examples:
-      crashcart history --only failing
-      crashcart history 'actor_gc[verl=0.4.0,keep_parent=false]'
-      crashcart history --in nightly/runs --prune 90
     """
     with open_history(folder, rebuild=rebuild) as history:
         if prune is not None:

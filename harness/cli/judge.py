@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli.manual import Manual
 from harness.cli.options import as_json
 from harness.run import exit_code, judge_run
 from reports.formats import print_as
@@ -13,7 +14,18 @@ from reports.publish import publish
 from scenarios.registry import all_scenarios
 
 
-@click.command("judge", short_help="Judge a stored run again.")
+@click.command(
+    "judge",
+    cls=Manual,
+    short_help="Judge a stored run again.",
+    examples=("crashcart judge runs/latest",),
+    codes={
+        "0": "all as expected",
+        "1": "something not as expected",
+        "2": "no verdict, or a cell that the suite needs is untestable here",
+    },
+    files={"results.jsonl": "in the run directory: the rows, which are replaced"},
+)
 @click.argument("run", type=click.Path(path_type=Path))
 @as_json
 def command(run: Path, as_json: bool) -> int:  # noqa: FBT001 - a flag

@@ -6,6 +6,7 @@ import json
 
 import click
 
+from harness.cli.manual import Manual
 from harness.cli.options import as_json
 from harness.plan import plan
 from harness.probes.machine import read_environment
@@ -14,7 +15,12 @@ from harness.spec import Scenario
 from scenarios.registry import all_scenarios
 
 
-@click.command("list", short_help="List scenarios.")
+@click.command(
+    "list",
+    cls=Manual,
+    short_help="List scenarios.",
+    examples=("crashcart list", "crashcart list actor_gc"),
+)
 @click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
 @as_json
 def command(scenarios: tuple[str, ...], as_json: bool) -> int:  # noqa: FBT001 - a flag

@@ -6,24 +6,36 @@ from pathlib import Path
 
 import click
 
+from harness.cli.manual import Manual
 from harness.cli.options import as_json
 
 
-@click.command("nightly", short_help="Run, compare with history, bisect what is new.")
+@click.command(
+    "nightly",
+    cls=Manual,
+    short_help="Run, compare with history, bisect what is new.",
+    examples=(
+        "crashcart nightly nightly.toml --check",
+        "crashcart nightly nightly.toml",
+        "crashcart history --in STATE/runs --only failing",
+    ),
+    codes={
+        "0": "all as expected, and nothing newly failing or slower",
+        "1": "something is",
+        "2": "no verdict, or a cell that is needed is untestable here",
+    },
+    variables={
+        "CRASHCART_NIGHTLY, _NIGHT, _EXIT_CODE, _SUMMARY": "given to the command that is told what is new",
+    },
+)
 @click.argument("config", type=click.Path(path_type=Path), metavar="CONFIG.toml")
 @click.option("--check", is_flag=True, help="Check the configuration and list tonight's cells; run nothing.")
 @as_json
 def command(config: Path, check: bool, as_json: bool) -> int:  # noqa: FBT001 - flags
-    r"""Run what CONFIG says, compare every cell with the nights before, bisect what is new, and tell.
+    """Run what CONFIG says, compare every cell with the nights before, bisect what is new, and tell.
 
     Quiet is the rule: what was told once is not told again. Killed at any moment, the same command goes on with the
-    night. Exit codes: 0 all as expected and nothing newly failing or slower, 1 something is, 2 no verdict.
-
-    \b
-    Examples:
-      crashcart nightly nightly.toml --check
-      crashcart nightly nightly.toml
-      crashcart history --in STATE/runs --only failing
+    night.
     """
     from harness.errors import ExitCode
     from harness.nightly.load import MistakesError

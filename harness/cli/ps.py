@@ -11,12 +11,20 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.attempt import Attempt, Process
+from harness.cli.manual import Manual
 from harness.cli.options import as_json
 from harness.record import read_run
 from harness.roles import role
 
 
-@click.command("ps", short_help="List recorded processes.")
+@click.command(
+    "ps",
+    cls=Manual,
+    short_help="List recorded processes.",
+    examples=("crashcart ps runs/latest", "crashcart ps runs/latest --json | jq 'select(.signal != null)'"),
+    codes={"0": "listed", "64": "no run directory, or wrong usage"},
+    files={"events.jsonl": "in the run directory: the ledger that is read, also after a torn last line"},
+)
 @click.argument("run", type=click.Path(path_type=Path))
 @as_json
 def command(run: Path, as_json: bool) -> int:  # noqa: FBT001 - a flag

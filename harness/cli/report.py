@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli.manual import Manual
 from harness.errors import UsageError
 from reports.formats import print_as
 from reports.load import load_rows
@@ -14,7 +15,19 @@ from reports.load import load_rows
 ONE_RUN = frozenset({"html", "trace"})
 
 
-@click.command("report", short_help="Print stored runs.")
+@click.command(
+    "report",
+    cls=Manual,
+    short_help="Print stored runs.",
+    examples=(
+        "crashcart report runs/latest",
+        "crashcart report runs/latest --format md >> issue.md",
+        "crashcart report runs/latest --format html > report.html",
+        "crashcart report runs/latest --format trace > trace.json",
+        "crashcart report runs/ten --by route --format md",
+    ),
+    codes={"0": "printed", "64": "no readable run, or wrong usage"},
+)
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
 @click.option(
     "--format",
@@ -30,18 +43,10 @@ ONE_RUN = frozenset({"html", "trace"})
     "--by", metavar="AXIS[,AXIS]", help="table, md, csv: variants of these axes side by side, with their throughput."
 )
 def command(runs: tuple[Path, ...], form: str, cells: tuple[str, ...], by: str | None) -> int:
-    r"""Print stored runs, from their records alone.
+    """Print stored runs, from their records alone.
 
     table, md, csv, json and junit take several runs; html is one page, and trace is for Perfetto and the like: each of
     one run. What is printed is what `crashcart run` leaves in the run directory.
-
-    \b
-    Examples:
-      crashcart report runs/latest
-      crashcart report runs/latest --format md >> issue.md
-      crashcart report runs/latest --format html > report.html
-      crashcart report runs/latest --format trace > trace.json
-      crashcart report runs/ten --by route --format md
     """
     if by is not None:
         from reports.variants import FORMATS, render

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from harness.cli.manual import Manual
 from harness.cli.options import as_json, parameters, without
 from harness.cli.progress import Progress
 from harness.errors import UsageError
@@ -19,7 +20,27 @@ from reports.publish import publish
 from scenarios.registry import all_scenarios
 
 
-@click.command("run", short_help="Run cells.")
+@click.command(
+    "run",
+    cls=Manual,
+    short_help="Run cells.",
+    examples=(
+        "crashcart run --suite smoke",
+        "crashcart run actor_gc -p verl=0.3.0.post1,0.4.0",
+        "crashcart run nested_spawn --repeat 10 --out runs/ten",
+    ),
+    codes={
+        "0": "all as expected",
+        "1": "something not as expected",
+        "2": "no verdict, or a cell that the suite needs is untestable here",
+        "130": "interrupted; the tree was ended and the evidence kept",
+    },
+    variables={
+        "CRASHCART_WITHOUT": "capabilities that are to count as missing, as --without",
+        "CRASHCART_CACHE": "where other releases and the tiny model lie; default: below ~/.cache",
+    },
+    files={"runs/latest": "a link to the newest run directory"},
+)
 @click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
 @parameters
 @click.option("--suite", metavar="NAME", help=f"Only the cells of a suite: {', '.join(SUITE_NAMES)}.")
@@ -40,16 +61,10 @@ def command(  # noqa: PLR0913, PLR0917 - one argument per option
     without: tuple[str, ...],
     as_json: bool,  # noqa: FBT001 - a flag
 ) -> int:
-    r"""Run cells one after another and end with the comparison table.
+    """Run cells one after another and end with the comparison table.
 
     Without SCENARIO every scenario is taken; without -p and --suite every listed cell of it. Each cell runs under the
     supervisor: every descendant with its exit status, stacks when something is wrong, nothing left behind.
-
-    \b
-    Examples:
-      crashcart run --suite smoke
-      crashcart run actor_gc -p verl=0.3.0.post1,0.4.0
-      crashcart run nested_spawn --repeat 10 --out runs/ten
     """
     if until_reproduced is not None and repeat != 1:
         message = "--repeat and --until-reproduced exclude each other"

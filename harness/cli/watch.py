@@ -9,9 +9,11 @@ from typing import Final
 import click
 
 from harness.causes import tell
+from harness.cli.manual import Manual
 from harness.cli.options import without
 from harness.roles import role
 from harness.spec import OnHang
+from harness.supervise.hang import QUIET_S
 from harness.supervise.loop import Status
 from harness.watch import NOT_FOUND, CommandNotFoundError, Watched, WatchRequest, watch
 from reports.publish import publish
@@ -22,8 +24,30 @@ MOST: Final = 20
 
 @click.command(
     "watch",
+    cls=Manual,
     short_help="Supervise any command.",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    examples=(
+        "crashcart watch -- python train.py",
+        "crashcart watch --timeout 600 --findings -- pytest tests/gpu",
+    ),
+    codes={
+        "N": "the command's own code, whatever it is; with --findings: 0 none, 1 some",
+        "128+N": "the command died of signal N",
+        "124": "it was ended by --timeout or by --on-hang kill",
+        "127": "there is no such command",
+        "130": "Ctrl-C or SIGTERM; the tree was ended",
+    },
+    variables={
+        "CRASHCART_WITHOUT": "capabilities that are to count as missing, as --without",
+        "CRASHCART_PHASES": "given to the command: a file to which it may write phases, a line of JSON each",
+        "CRASHCART_COOKIE": "given to the command: names this supervisor, so that survivors can be told",
+    },
+    files={
+        "events.jsonl": "in the run directory: all that was seen, in order; readable at any moment",
+        "cells/watch/1/stacks/": "stacks of a hang, and merged.txt, merged.json, merged.svg",
+        "report.html": "the same for people; more forms lie beside it",
+    },
 )
 @click.option("--timeout", "timeout_s", type=click.FloatRange(0, min_open=True), metavar="S", help="End it after S s.")
 @click.option(
@@ -32,6 +56,15 @@ MOST: Final = 20
     default=OnHang.CAPTURE.value,
     show_default=True,
     help="When it hangs: take stacks and let it be, or end it after that (exit code 124).",
+)
+@click.option(
+    "--hang-after",
+    "quiet_s",
+    type=click.FloatRange(3),
+    metavar="S",
+    default=QUIET_S,
+    show_default=True,
+    help="So long may nothing move in a declared phase, or in a tree in which only polling goes on.",
 )
 @click.option(
     "--connector",
@@ -45,22 +78,18 @@ MOST: Final = 20
 def command(  # noqa: PLR0913, PLR0917 - one argument per option
     timeout_s: float | None,
     on_hang: str,
+    quiet_s: float,
     connector: bool,  # noqa: FBT001 - a flag
     by_findings: bool,  # noqa: FBT001 - a flag
     out: Path | None,
     without: tuple[str, ...],
     argv: tuple[str, ...],
 ) -> int:
-    r"""Supervise any command: every descendant with its exit status, what outlived it, what it left behind.
+    """Supervise any command: every descendant with its exit status, what outlived it, what it left behind.
 
-    The command keeps the terminal and its streams; crashcart writes to stderr, and only before and after. The exit
-    code is the command's own: 128+n for a signal, 124 when --timeout ended it, 127 if it does not exist, 130 for
-    Ctrl-C. Processes that outlive the command are named and left alone.
-
-    \b
-    Examples:
-      crashcart watch -- python train.py
-      crashcart watch --timeout 600 --findings -- pytest tests/gpu
+    The command keeps the terminal and its streams; crashcart writes to stderr, and only when it finds something and
+    afterwards. Processes that outlive the command are named and left alone. Nothing is traced before a hang or a
+    deadline has been recorded.
     """
     try:
         sources = ("connector",) if connector else ()
@@ -69,6 +98,7 @@ def command(  # noqa: PLR0913, PLR0917 - one argument per option
             out=out,
             timeout_s=timeout_s,
             on_hang=OnHang(on_hang),
+            quiet_s=quiet_s,
             sources=sources,
             without=frozenset(without),
         )

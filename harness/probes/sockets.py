@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.probes.proc import read_bytes
+from harness.probes.threads import read_descriptors
 
 _SOCK_DIAG_BY_FAMILY: Final = 20
 _NLM_F_REQUEST_DUMP: Final = 0x301
@@ -40,6 +41,30 @@ def read_sockets() -> SocketTable:
         peers |= more
         listening |= waiting
     return SocketTable(peers=peers, listening=frozenset(listening))
+
+
+def listening_on(pid: int) -> list[str]:
+    """Return the addresses, ``HOST:PORT``, on which a process has TCP sockets that listen, in its network namespace."""
+    inodes = {
+        descriptor.target.removeprefix("socket:[").rstrip("]")
+        for descriptor in read_descriptors(pid)
+        if descriptor.target.startswith("socket:[")
+    }
+    found = set()
+    for table in ("tcp", "tcp6") if inodes else ():
+        for line in read_bytes(f"/proc/{pid}/net/{table}").decode().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == _TCP_LISTEN and fields[9] in inodes:
+                found.add(_address(fields[1]))
+    return sorted(found)
+
+
+def _address(field: str) -> str:
+    """Return an address of /proc/net/tcp in its usual form; its words are in the order of the machine."""
+    words, _, port = field.partition(":")
+    packed = b"".join(struct.pack("=I", int(words[at : at + 8], 16)) for at in range(0, len(words), 8))
+    host = socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)  # noqa: PLR2004 - IPv4
+    return f"{f'[{host}]' if ':' in host else host}:{int(port, 16)}"
 
 
 def _tcp(text: str) -> tuple[dict[int, int], set[int]]:

@@ -14,8 +14,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from harness.probes.proc import read_bytes
+
+DEBUGGERS: Final = ("gdb", "cuda-gdb", "rocgdb")
+"""They print alike. Those of the GPU vendors stop the GPU as well as the process, and are tried last."""
+BESIDE_CUDA: Final = Path("/usr/local/cuda/bin")
+"""Where NVIDIA's installer puts its tools, often without telling the PATH."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +39,7 @@ class StackTool:
 def find(name: str) -> str | None:
     """Return a tool of this environment, or the one on the PATH."""
     beside = Path(sys.executable).with_name(name)
-    return str(beside) if beside.exists() else shutil.which(name)
+    return str(beside) if beside.exists() else shutil.which(name) or shutil.which(name, path=BESIDE_CUDA)
 
 
 def tools_for(pid: int, without: frozenset[str] = frozenset()) -> Sequence[StackTool]:
@@ -47,23 +53,15 @@ def tools_for(pid: int, without: frozenset[str] = frozenset()) -> Sequence[Stack
                 StackTool(name="py-spy", argv=dump, suffix="pyspy.json", seconds=4.0),
             ]
         if (pystack := find("pystack")) and "pystack" not in without:
-            argv = (pystack, "remote", "--native-all", str(pid))
-            able.append(StackTool(name="pystack", argv=argv, suffix="pystack.txt", seconds=8.0))
+            remote = (pystack, "remote", "--native-all", str(pid))
+            able.append(StackTool(name="pystack", argv=remote, suffix="pystack.txt", seconds=8.0))
     if (eu_stack := find("eu-stack")) and "eu_stack" not in without:
         able.append(StackTool(name="eu-stack", argv=(eu_stack, "-m", "-p", str(pid)), suffix="eu.txt", seconds=6.0))
-    if (gdb := find("gdb")) and "gdb" not in without:
-        words = (
-            gdb,
-            "-p",
-            str(pid),
-            "-batch",
-            "-nx",
-            "-iex",
-            "set debuginfod enabled off",
-            "-ex",
-            "thread apply all bt",
-        )
-        able.append(StackTool(name="gdb", argv=words, suffix="gdb.txt", seconds=8.0))
+    for debugger in DEBUGGERS:
+        if (found := find(debugger)) and debugger.replace("-", "_") not in without:
+            quiet = ("-batch", "-nx", "-iex", "set debuginfod enabled off", "-ex", "thread apply all bt")
+            argv = (found, "-p", str(pid), *quiet)
+            able.append(StackTool(name=debugger, argv=argv, suffix="gdb.txt", seconds=8.0))
     return able
 
 

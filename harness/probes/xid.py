@@ -59,6 +59,11 @@ class Xid:
         """What the number stands for; empty for one that is not in the table."""
         return MEANINGS.get(self.code, "")
 
+    def describe(self) -> str:
+        """Return it as one line for the record."""
+        who = f", pid {self.pid} {self.name}".rstrip() if self.pid is not None else ""
+        return f"Xid {self.code} of GPU {self.pci}{who}: {self.meaning or self.text or 'no meaning known here'}"
+
 
 def parse_xids(text: str) -> tuple[Xid, ...]:
     """Return the Xid lines of a kernel log in their order."""
@@ -77,6 +82,12 @@ def read_xids(path: Path = KMSG) -> tuple[Xid, ...] | Unavailable:
         return Unavailable(probe=NAME, reason=f"the kernel's log cannot be read: {path}: {error.strerror}")
     finally:
         os.close(descriptor)
+
+
+def xids_since(boot_s: float, path: Path = KMSG) -> tuple[Xid, ...]:
+    """Return the Xid lines that came after a moment, in seconds since boot; none where the log cannot be read."""
+    found = read_xids(path)
+    return () if isinstance(found, Unavailable) else tuple(one for one in found if (one.boot_s or 0.0) >= boot_s)
 
 
 def _records(descriptor: int) -> list[str]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import pytest
 
+from harness.leases import VISIBLE, of_one_vendor, visible
 from harness.probes.gpu import GpuDevice
 from harness.pytest_plugin.marks import Want
 
 POOL: Final = pytest.StashKey[tuple[tuple[GpuDevice, ...], str]]()
 SLACK: Final = 0.95
 """A GPU sold with 80 GiB shows a little less; that it falls short by this much is not held against it."""
-VISIBLE: Final = {"nvidia": "CUDA_VISIBLE_DEVICES", "amd": "HIP_VISIBLE_DEVICES"}
 
 
 def read_pool(config: pytest.Config) -> tuple[tuple[GpuDevice, ...], str]:
@@ -63,26 +63,10 @@ def _parse_one(index: int, one: str, text: str) -> GpuDevice:
     )
 
 
-def visible(devices: Sequence[GpuDevice], environ: Mapping[str, str]) -> tuple[GpuDevice, ...]:
-    """Return the GPUs that the environment leaves to this process, by number or by the beginning of a UUID."""
-    known = [device for device in devices if device.vendor in VISIBLE]
-    return tuple(device for device in known if _is_visible(device, environ.get(VISIBLE[device.vendor])))
-
-
-def _is_visible(device: GpuDevice, listed: str | None) -> bool:
-    if listed is None:
-        return True
-    names = [name.strip() for name in listed.split(",") if name.strip()]
-    return any(name == str(device.index) or (len(name) > 4 and device.uuid.startswith(name)) for name in names)  # noqa: PLR2004 - "GPU-" is no UUID
-
-
 def matching(pool: Sequence[GpuDevice], want: Want) -> tuple[GpuDevice, ...]:
     """Return the GPUs that suit a wish, of one vendor: the one that has most of them where none is named."""
     suiting = [device for device in pool if _suits(device, want)]
-    vendors = sorted(
-        {device.vendor for device in suiting}, key=lambda vendor: -sum(d.vendor == vendor for d in suiting)
-    )
-    return tuple(device for device in suiting if device.vendor == vendors[0])
+    return of_one_vendor(suiting)
 
 
 def _suits(device: GpuDevice, want: Want) -> bool:
@@ -93,14 +77,3 @@ def _suits(device: GpuDevice, want: Want) -> bool:
         and (want.arch is None or device.arch == want.arch)
         and (not want.nvlink or bool(device.nvlinks))
     )
-
-
-def environment_for(devices: Sequence[GpuDevice]) -> dict[str, str]:
-    """Return the variables that show exactly these GPUs to a process, numbered as the driver's tools number them."""
-    env: dict[str, str] = {}
-    for device in devices:
-        name = VISIBLE[device.vendor]
-        env[name] = f"{env[name]},{device.index}" if name in env else str(device.index)
-    if "CUDA_VISIBLE_DEVICES" in env:
-        env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # without it CUDA counts the fastest first
-    return env

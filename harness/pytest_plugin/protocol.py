@@ -17,13 +17,13 @@ from _pytest.skipping import evaluate_xfail_marks
 from harness.attempt import Attempt, Judgement
 from harness.errors import UsageError
 from harness.judge import judge_cell
+from harness.leases import environment_for, lease
 from harness.outcome import Verdict, VerdictName
 from harness.pytest_plugin.child import FATAL
 from harness.pytest_plugin.conclusions import Conclusion, conclude, last_words, merged_stacks, paragraphs, reasons
 from harness.pytest_plugin.evidence import cell_of, make_session_folder, manifest, new_folder
-from harness.pytest_plugin.hardware import environment_for, matching, read_pool
+from harness.pytest_plugin.hardware import matching, read_pool
 from harness.pytest_plugin.keys import DEADLINE, GUARD, LEASED, WANT
-from harness.pytest_plugin.leases import lease
 from harness.pytest_plugin.marks import Guard
 from harness.pytest_plugin.supervising import Supervised, Task, new_nonce, supervise_test
 from harness.pytest_plugin.told import Phase, Told, read_told, replay_warnings

@@ -86,6 +86,11 @@ class Activity:
         span = self.span_s(key)
         return (looks[-1].turns - looks[0].turns) / span if looks and span else 0.0
 
+    def rests(self, key: ProcessKey) -> bool:
+        """Return whether the main thread has not been woken at all between the last two looks."""
+        looks = self._looks.get(key)
+        return looks is not None and len(looks) > 1 and looks[-1].turns == looks[-2].turns
+
 
 def _io_bytes(pid: int) -> int:
     total = 0

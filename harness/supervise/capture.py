@@ -2,7 +2,7 @@
 
 What /proc says of every thread is written first; it needs no tracing stop. Then one tool after another is tried on each
 process until one gives a stack. Identity is checked before and after, partial results are kept and marked, and a target
-that a tool has left stopped is continued.
+that a tool has left stopped is continued. For how long a tracer held it is measured by asking /proc meanwhile.
 """
 
 from __future__ import annotations
@@ -11,20 +11,24 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
-from harness.events import ProcessKey, StacksCaptured
-from harness.probes import proc
+from harness.events import HarnessNote, ProcessKey, StacksCaptured
+from harness.probes import nccl_ras, proc
+from harness.probes.gpu import Unavailable
 from harness.probes.stack_tools import StackTool, tools_for, tracer_of
 from harness.probes.threads import read_waits
 from harness.record import Sink
 
 PARALLEL: Final = (os.cpu_count() or 1) + 1
 """Tools at once: as many as there are processors, and one that fills the gap between an end and the next start."""
+PROJECT: Final = str(Path(__file__).resolve().parents[2])
+RAS: Final = "nccl-ras.txt"
 TOTAL_S: Final = 20.0
 """For the whole tree, in seconds; what is not done by then is marked so."""
 
@@ -34,6 +38,8 @@ class _Target:
     key: ProcessKey
     tools: list[StackTool] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    held_s: float = 0.0
+    held_error_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -45,6 +51,10 @@ class _Dump:
     path: Path
     started: float
     was_stopped: bool
+    looked: float
+    """When the target was last asked whether it is being traced."""
+    held: bool = False
+    """Whether it was, then."""
 
 
 class CaptureJob:
@@ -69,17 +79,57 @@ class CaptureJob:
         self.captures: list[StacksCaptured] = []
         for key in keys:
             self._write_waits(key)
+        self._ras = self._ask_nccl([key.pid for key in keys])
 
     def advance(self) -> bool:
         """Start and collect dumps; true when all are done."""
         now = time.monotonic()
         for dump in list(self._running):
+            self._measure(dump)
             if dump.child.poll() is not None or now > min(self._deadline, dump.started + dump.tool.seconds):
                 self._collect(dump)
         while self._waiting and len(self._running) < PARALLEL:
             self._start(self._waiting.pop(0))
-        self.done = not self._waiting and not self._running
+        if self._ras is not None and (self._ras.poll() is not None or now > self._deadline):
+            self._collect_ras(self._ras)
+            self._ras = None
+        self.done = not self._waiting and not self._running and self._ras is None
         return self.done
+
+    def _measure(self, dump: _Dump) -> None:
+        """Add up for how long the target was held: the time between two looks counts if one of them saw a tracer."""
+        now, held = time.monotonic(), tracer_of(dump.target.key.pid) != 0
+        if held or dump.held:
+            dump.target.held_s += now - dump.looked
+        dump.target.held_error_s = max(dump.target.held_error_s, 2 * (now - dump.looked))
+        dump.looked, dump.held = now, held
+
+    def _ask_nccl(self, pids: Sequence[int]) -> subprocess.Popen[bytes] | None:
+        """Ask NCCL's own service for its view, in a process of its own; a tree without NCCL is not worth a note."""
+        service = nccl_ras.find_service(pids)
+        if isinstance(service, Unavailable):
+            if "has NCCL loaded" not in service.reason:
+                self._sink(HarnessNote(note=f"NCCL's RAS service was not asked: {service.reason}"))
+            return None
+        argv = (sys.executable, "-m", "harness.probes.nccl_ras", service[0], str(service[1]))
+        with (self._folder / RAS).open("wb") as out:
+            child = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, start_new_session=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join([PROJECT, os.environ.get("PYTHONPATH", "")])},
+            )  # fmt: skip
+        self._helpers.add(child.pid)
+        return child
+
+    def _collect_ras(self, child: subprocess.Popen[bytes]) -> None:
+        if child.poll() is None:
+            child.kill()
+        _, said = child.communicate()
+        path = self._folder / RAS
+        if path.stat().st_size:
+            self._sink(HarnessNote(note=f"NCCL's RAS service said what stands in {self._folder.name}/{RAS}"))
+            return
+        path.unlink()
+        self._sink(HarnessNote(note=f"no word from {said.decode(errors='replace').strip()[-200:] or 'NCCL in time'}"))
 
     def _write_waits(self, key: ProcessKey) -> None:
         started = time.monotonic()
@@ -100,7 +150,7 @@ class CaptureJob:
         elif not target.tools:
             obstacle = "; ".join(target.failures) or "none of py-spy, pystack, eu-stack and gdb is installed"
         if obstacle:
-            self._say(key, "none", None, 0.0, obstacle)
+            self._say(key, "none", None, 0.0, obstacle, target)
             return
         tool = target.tools.pop(0)
         path = self._folder / f"{key.pid}-{key.start}.{tool.suffix}"
@@ -111,13 +161,15 @@ class CaptureJob:
         )
         self._helpers.add(child.pid)
         stopped = stat is not None and stat.state == "T"
-        self._running.append(_Dump(target, tool, child, out, path, time.monotonic(), stopped))
+        now = time.monotonic()
+        self._running.append(_Dump(target, tool, child, out, path, now, stopped, now))
 
     def _collect(self, dump: _Dump) -> None:
         timed_out = dump.child.poll() is None
         if timed_out:
             dump.child.kill()
         _, said = dump.child.communicate()
+        self._measure(dump)
         dump.out.close()
         self._running.remove(dump)
         self._continue(dump)
@@ -126,7 +178,7 @@ class CaptureJob:
         if dump.path.stat().st_size and (timed_out or not dump.child.returncode):
             gone = "" if proc.is_alive(dump.target.key) else "the process was gone afterwards"
             detail = "; ".join(part for part in (*dump.target.failures, failure if timed_out else "", gone) if part)
-            self._say(dump.target.key, dump.tool.name, dump.path, seconds, detail)
+            self._say(dump.target.key, dump.tool.name, dump.path, seconds, detail, dump.target)
             return
         dump.path.unlink()
         dump.target.failures.append(f"{dump.tool.name}: {failure or f'ended with {dump.child.returncode}'}")
@@ -139,10 +191,24 @@ class CaptureJob:
             os.kill(stat.pid, signal.SIGCONT)
             dump.target.failures.append(f"{dump.tool.name} had left it stopped; it was continued")
 
-    def _say(self, key: ProcessKey, tool: str, path: Path | None, seconds: float, detail: str) -> None:
-        where = f"{self._folder.name}/{path.name}" if path is not None else ""
+    def _say(  # noqa: PLR0913, PLR0917 - the parts of one event
+        self,
+        key: ProcessKey,
+        tool: str,
+        path: Path | None,
+        seconds: float,
+        detail: str,
+        target: _Target | None = None,
+    ) -> None:
         captured = StacksCaptured(
-            key=key, tool=tool, path=where, seconds=round(seconds, 3), partial=bool(detail), detail=detail
+            key=key,
+            tool=tool,
+            path=f"{self._folder.name}/{path.name}" if path is not None else "",
+            seconds=round(seconds, 3),
+            held_s=round(target.held_s, 4) if target is not None else 0.0,
+            held_error_s=round(target.held_error_s, 4) if target is not None else 0.0,
+            partial=bool(detail),
+            detail=detail,
         )
         self.captures.append(captured)
         self._sink(captured)

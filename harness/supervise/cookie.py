@@ -10,7 +10,7 @@ import os
 import secrets
 import select
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def supervisor_of(cookie: str) -> ProcessKey | None:
 
 
 def find_survivors(runs: Iterable[Path] = ()) -> list[Survivor]:
-    """Return live processes that a crashcart which is gone has left, by their cookie, their cgroup, and its ledgers.
+    """Return live processes that a crashcart which is gone has left: by cookie, cgroup, its ledgers, and descent.
 
     Args:
         runs: Run directories whose ledgers are read, too; they also know processes that cleared their environment.
@@ -55,7 +55,9 @@ def find_survivors(runs: Iterable[Path] = ()) -> list[Survivor]:
     found = {survivor.key: survivor for survivor in (*_by_cookie(), *_by_group())}
     for directory in runs:
         found |= {survivor.key: survivor for survivor in _by_ledger(directory)}
-    return sorted(found.values(), key=lambda survivor: survivor.key)
+    found |= {survivor.key: survivor for survivor in _by_descent(found)}
+    spared = _ourselves()
+    return [found[key] for key in sorted(found) if key not in spared]
 
 
 def end_survivor(survivor: Survivor, grace_s: float = 3.0) -> bool:
@@ -104,6 +106,30 @@ def _by_ledger(directory: Path) -> Iterator[Survivor]:
     for key, title in alive.items():
         if proc.is_alive(key):
             yield Survivor(key=key, title=proc.read_title(key.pid) or title, cookie=cookie)
+
+
+def _by_descent(found: Mapping[ProcessKey, Survivor]) -> Iterator[Survivor]:
+    """Yield the descendants of survivors: one that clears its environment may be too young for the ledger."""
+    children: dict[int, list[proc.Stat]] = {}
+    for stat in filter(None, map(proc.read_stat, proc.all_pids() if found else ())):
+        children.setdefault(stat.ppid, []).append(stat)
+    todo = list(found.values())
+    for parent in todo:
+        for stat in children.get(parent.key.pid, ()):
+            if stat.key not in found and stat.state not in "ZX":
+                title = proc.read_title(stat.pid) or stat.comm
+                todo.append(Survivor(key=stat.key, title=title, cookie=parent.cookie))
+    yield from todo[len(found) :]
+
+
+def _ourselves() -> frozenset[ProcessKey]:
+    """Return this process and its ancestors, which are nobody's survivors even in a shell that is one."""
+    keys = []
+    stat = proc.read_stat(os.getpid())
+    while stat is not None:
+        keys.append(stat.key)
+        stat = proc.read_stat(stat.ppid)
+    return frozenset(keys)
 
 
 def _by_cookie() -> list[Survivor]:

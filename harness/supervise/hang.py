@@ -17,7 +17,6 @@ from itertools import islice
 from typing import Final
 
 from harness.events import Event, Observed, PhaseMarked, ProcessKey, Suspected
-from harness.probes import proc
 from harness.probes.threads import WaitKind
 from harness.record import Sink
 from harness.roles import role
@@ -178,7 +177,7 @@ class HangDetector:
 
     def _deadlock(self, graph: Graph, running: Mapping[ProcessKey, str], now: float) -> bool:
         """Suspect a deadlock that is proved; true while one is there."""
-        dead = frozenset(key for key in dead_processes(graph, polling_is_life=True) if not _signal_driven(graph, key))
+        dead = dead_processes(graph, polling_is_life=True)
         frozen = tuple(
             sorted((node.process, node.wait.tid, node.wait.switches) for node in graph.nodes if node.process in dead)
         )
@@ -220,7 +219,8 @@ class HangDetector:
             if busy := [one for one in cone if self._activity.cpu_share(one) >= BUSY_CPU]:
                 self._spinning(graph, busy, reason, now, quiet=quiet)
             elif quiet and key in self._retries:
-                if rounds >= ROUNDS_PER_S and not any(self._moves(one) for one in running):
+                moving = any(self._moves(one) for one in running)
+                if rounds >= ROUNDS_PER_S and not moving and not self._sleeps_long(graph, key):
                     lines = [reason, f"pid {key.pid} sleeps and tries again {rounds:.0f} times a second for nothing"]
                     self._say("livelock", (key,), lines, proved=False)
             elif (
@@ -228,6 +228,17 @@ class HangDetector:
             ):
                 self._quiet(graph, key, cone, reason, now)
         self._waiter = None
+
+    def _sleeps_long(self, graph: Graph, asking: ProcessKey) -> bool:
+        """Whether a timer in another process will fire: what is asked for again and again may be what it is to do."""
+        return any(
+            node.is_main
+            and node.process != asking
+            and node.wait.kind is WaitKind.SLEEP
+            and self._activity.rests(node.process)
+            and not BACKGROUND.match(graph.names.get(node.process, ""))
+            for node in graph.nodes
+        )
 
     def _spinning(self, graph: Graph, busy: list[ProcessKey], reason: str, now: float, *, quiet: bool) -> None:
         """A process that computes is hung only if it never does anything else: no call, no byte, no other thread."""
@@ -266,9 +277,7 @@ class HangDetector:
     def _polling(self, graph: Graph, running: Mapping[ProcessKey, str], now: float) -> None:
         """A tree in which only polling goes on, and whose main threads wait for each other, is suspected."""
         dead = frozenset(
-            key
-            for key in dead_processes(graph, polling_is_life=False)
-            if not BACKGROUND.match(running.get(key, "")) and not _signal_driven(graph, key)
+            key for key in dead_processes(graph, polling_is_life=False) if not BACKGROUND.match(running.get(key, ""))
         )
         if not dead or any(self._moves(key) for key in dead):
             self._since.pop("polling", None)
@@ -329,9 +338,3 @@ def _leading(graph: Graph, key: ProcessKey) -> list[Node]:
     main = [node for node in nodes if node.is_main]
     within = any(key in waker.processes for node in main for waker in node.wakers)
     return nodes if within or not main else main
-
-
-def _signal_driven(graph: Graph, key: ProcessKey) -> bool:
-    """Whether a process is an event loop that also waits for signals that it handles."""
-    main = next((node for node in graph.of(key) if node.is_main), None)
-    return main is not None and main.wait.kind is WaitKind.DESCRIPTORS and proc.handles_any(key.pid, proc.REQUESTS)

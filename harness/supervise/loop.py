@@ -29,6 +29,7 @@ from harness.probes import cgroup
 from harness.probes.cgroup import Group
 from harness.probes.connector import Connector, ConnectorUnavailableError
 from harness.probes.linux import become_subreaper, prompt
+from harness.probes.sockets import listening_on
 from harness.record import Sink
 from harness.spec import Fault, OnHang
 from harness.supervise.capture import CaptureJob
@@ -336,6 +337,8 @@ class _Attempt:
         self.faults.undo_all()
         for entry in self.ledger.running():
             self.sink(LeftBehind(what="process", name=entry.name, key=entry.key))
+            for address in listening_on(entry.key.pid):
+                self.sink(LeftBehind(what="socket", name=f"tcp {address}", key=entry.key))
         self._close()
         if self.observer.lost_events:
             lost = f"the process-event connector lost events {self.observer.lost_events} times; pidfds were still there"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -40,7 +41,9 @@ def read_graph(members: Mapping[ProcessKey, str]) -> Graph:
             tree.holders[_object(descriptor)].add((key, descriptor.writable))
             tree.descriptors[key, descriptor.number] = descriptor
     nodes = [
-        Node(process=key, wait=wait, wakers=_wakers(tree, key, wait)) for key in parents for wait in read_waits(key.pid)
+        Node(process=key, wait=wait, wakers=_wakers(tree, key, wait) + _by_signal(tree, key, wait))
+        for key in parents
+        for wait in read_waits(key.pid)
     ]
     return Graph(nodes=tuple(nodes), names=members)
 
@@ -83,6 +86,17 @@ def _wakers(tree: _Tree, key: ProcessKey, wait: Wait) -> tuple[Wakers, ...]:
             return tuple(_descriptor(tree, key, wait, number) for number in wait.descriptors)
         case _:
             return ()
+
+
+def _by_signal(tree: _Tree, key: ProcessKey, wait: Wait) -> tuple[Wakers, ...]:
+    """An event loop also waits for the signals that it handles: those that people send, and those of its children."""
+    if wait.tid != key.pid or wait.kind is not WaitKind.DESCRIPTORS:
+        return ()
+    if proc.handles_any(key.pid, proc.REQUESTS):
+        return (Wakers(outside="a signal that it handles"),)
+    if proc.handles_any(key.pid, [signal.SIGCHLD]):
+        return (_children(tree, key),)
+    return ()
 
 
 def _futex(tree: _Tree, key: ProcessKey, wait: Wait) -> Wakers:

@@ -137,6 +137,7 @@ class FaultRecord:
     key: ProcessKey | None = None
     confirmed: bool = False
     undone: bool = False
+    not_undone: str = ""
     detail: str = ""
 
 

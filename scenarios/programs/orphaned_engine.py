@@ -12,18 +12,23 @@ from typing import Any, Final
 import psutil
 
 from harness import child
-from scenarios.programs import gpu_memory
+from scenarios.programs import gpu_memory, sglang_server
 from scenarios.programs.vllm_server import Server, start_server, titles
 
-OBSERVE_S: Final = 11.0
-"""How long the aftermath is watched, in seconds, unless all processes of the engine are gone before."""
+OBSERVE_S: Final = 8.0
+"""How long the aftermath is watched, in seconds, unless all processes of the engine are gone before.
+
+The supervisor looks on for three more before it ends anything, so that a survivor has lived for more than ten.
+"""
 FAREWELL_S: Final = 6.0
 """How long a server without an engine may take to say goodbye, in seconds, before the program ends without it."""
 LONG_ANSWER: Final = 1900
 """Tokens of the request that is being decoded when the signal comes."""
 WORKER: Final = "VLLM::Worker"
 INNER_S: Final = 120.0
-DEFAULTS: Final = {"target": "api", "signal": "KILL", "moment": "idle"}
+DEFAULTS: Final = {"target": "api", "signal": "KILL", "moment": "idle", "stack": "vllm"}
+ENGINE: Final = ("VLLM::", "sglang::")
+"""How the titles of the processes behind an API server begin."""
 
 
 class Stream(threading.Thread):
@@ -90,7 +95,7 @@ def watch_aftermath(server: Server, family: list[psutil.Process], stream: Stream
             server.process.poll()  # the server is our child: reap it, as its real parent would
             alive = titles(family)
             settled = time.monotonic() - begin > FAREWELL_S
-            if not alive or (settled and not any(title["name"].startswith("VLLM::") for title in alive)):
+            if not alive or (settled and not any(title["name"].startswith(ENGINE) for title in alive)):
                 break
             time.sleep(0.1)
     left: list[Any] = [*titles(family)]
@@ -111,10 +116,11 @@ def watch_aftermath(server: Server, family: list[psutil.Process], stream: Stream
 
 def main() -> None:
     """Start the server, come to the moment, let the fault happen, look on."""
-    moment = (DEFAULTS | child.params())["moment"]
+    settings = DEFAULTS | child.params()
+    moment = settings["moment"]
     stream = None
     with child.phase("server_start"):
-        server = start_server()
+        server = start_server() if settings["stack"] == "vllm" else sglang_server.start_server()
         if moment == "start":
             come_to_start(server)
         else:

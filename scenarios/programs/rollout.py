@@ -46,7 +46,7 @@ PROMPT_WORDS: Final = 400
 LONG_WORDS: Final = 900
 CONTEXT: Final = 1024
 """Tokens of prompt and answer together; a long prompt leaves room for one answer, and for no second one."""
-LOAD_S: Final = 12.0
+LOAD_S: Final = 6.0
 """How long the load goes on before the garbage collector is run by hand, in seconds."""
 METRIC: Final = re.compile(r"^vllm:prefix_cache_(queries|hits)_total(?:\{[^}]*\})? ([\d.e+]+)$", re.MULTILINE)
 WORKER_ENVIRONMENT: Final = ENVIRONMENT | {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}

@@ -31,7 +31,16 @@ STACKS = frozenset({"ray", "torch", "vllm", "sglang", "verl", "nemo_rl", "transf
 ROWS: tuple[tuple[str, ...], ...] = (
     ("harness.errors", "harness.child"),
     ("harness.outcome", "harness.spec", "harness.events", "harness.attempt", "harness.roles"),
-    ("harness.plan", "harness.record", "harness.probes", "harness.stacks", "harness.checkout", "harness.environments"),
+    (
+        "harness.plan",
+        "harness.record",
+        "harness.probes",
+        "harness.stacks",
+        "harness.checkout",
+        "harness.environments",
+        "harness.leases",
+        "harness.gpu_pool",
+    ),
     ("harness.supervise",),
     ("harness.causes", "harness.judge"),
     ("harness.run",),

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.zoo.catalogue import OPEN
+from tests.integration.test_cli import crashcart
+from tests.zoo.catalogue import CATALOGUE
 from tests.zoo.programs import Program, build
 from tests.zoo.watching import ALLOWED_S, look
 
 HANGS = ("locks_abba", "condition_lost_wakeup", "pipe_full", "unix_both_wait", "vfork_sleeper", "wait_for_stopped")
-DECLARED = ("sleeping_peer", "spin_python", "fifo_no_reader", "http_calls_itself")
+DECLARED = ("sleeping_peer", "spin_python", "fifo_no_reader", "http_calls_itself", "polite_locks")
+ASKING = ("wait_for_server", "locked_database")
 IDLE = ("http_idle", "sleep_wait", "event_main", "fifo_server", "stopped_continued", "zombie_kept")
-PROGRAMS = {program.name: program for program in OPEN}
+BY_SIGNAL = ("signal_loop", "wake_by_child")
+PROGRAMS = {program.name: program for program in CATALOGUE}
 
 
 def program(name: str) -> Program:
@@ -32,7 +35,17 @@ def test_a_hang_is_found_in_time_with_class_and_suspect(name: str, tmp_path: Pat
     assert result.wrong() == ""
 
 
-@pytest.mark.parametrize("name", IDLE)
+def test_patience_is_an_option(tmp_path: Path) -> None:
+    """With three seconds of it a quiet phase is called hung after three, and the tree ended as ordered."""
+    ended = crashcart(
+        "watch", "--hang-after", "3", "--on-hang", "kill", "--timeout", "50", "--out", "run", "--",
+        *program("sleeping_peer").argv(tmp_path), cwd=tmp_path,
+    )  # fmt: skip
+    assert ended.returncode == 124
+    assert "nothing has moved for 3 s" in ended.stderr
+
+
+@pytest.mark.parametrize("name", [*IDLE, *ASKING, *BY_SIGNAL])
 def test_idle_is_not_hung(name: str, tmp_path: Path) -> None:
     """Something outside, a timer or a child that works can still wake it: nothing is said for 15 s."""
     build(program(name), tmp_path)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ from harness.errors import ExitCode, UsageError
 from harness.outcome import VerdictName
 from harness.record import read_run
 from harness.run import judge_run
+from harness.supervise.faults.disk import disk_of, find_hierarchy
+from harness.supervise.faults.performer import FaultError
+from reports.formats import summary
 from tests.integration.conftest import ToyRun
 from tests.toy import SCENARIO
 
@@ -256,3 +260,37 @@ def test_two_runs_at_the_same_time_do_not_mix(tmp_path: Path) -> None:
         pids.append({p.key for attempts in record.attempts.values() for one in attempts for p in one.processes})
         assert all(attempts[0].end == "exited" for attempts in record.attempts.values())
     assert pids[0].isdisjoint(pids[1])
+
+
+@pytest.fixture
+def throttle() -> Iterator[Path]:
+    """Return the hierarchy of cgroups that throttles disks; what a fault leaves in it is removed."""
+    try:
+        mount = find_hierarchy().mount
+        disk_of("/")
+    except FaultError as reason:
+        pytest.skip(str(reason))
+    yield mount
+    for group in mount.glob(f"crashcart-{os.getpid()}-*"):
+        for folder in (*group.glob("*/"), group):
+            folder.rmdir()
+
+
+def test_a_fault_that_stays_leaves_the_next_attempt_without_a_verdict(toy: ToyRun, throttle: Path) -> None:
+    """The program has nested a cgroup in that of the fault, which cannot be removed then: said, and nothing runs on."""
+    result = toy(behaviour="nester", repeat=2)
+    (row,) = result.rows
+    assert list(throttle.glob(f"crashcart-{os.getpid()}-slow/nested"))
+    first, second = read_run(result.directory).attempts[row.cell]
+    (fault,) = first.faults
+    assert (fault.confirmed, fault.undone) == (True, False)
+    assert "cannot be removed" in fault.not_undone
+    assert second.processes == ()
+    assert second.skipped is not None
+    assert second.skipped.name is VerdictName.NO_VERDICT
+    assert f"fault slow of {row.cell} not undone: " in second.skipped.reasons[0]
+    assert row.verdict is VerdictName.NO_VERDICT
+    assert result.exit_code is ExitCode.NO_VERDICT
+    assert "not undone: " in summary(result.rows, result.directory)
+    (again,) = judge_run(result.directory, [SCENARIO])[1]
+    assert again.verdict is VerdictName.NO_VERDICT

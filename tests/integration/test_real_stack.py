@@ -39,17 +39,18 @@ def laptop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[st
     if missing:
         pytest.skip(f"the CPU stack is not complete: {min(missing)}")
     before = (listening(), {path.name for path in SHM.iterdir()})
-    done = crashcart("run", "--suite", "laptop", "--json", "--out", "run", cwd=folder, timeout=1400)
+    done = crashcart("run", "--suite", "laptop", "--json", "--out", "run", cwd=folder, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (listening() - before[0], {path.name for path in SHM.iterdir()} - before[1]) == (set(), set())
     return folder / "run", [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_every_row_is_as_expected(laptop: tuple[Path, list[dict[str, Any]]]) -> None:
-    """At least 14 rows, all as expected, every exit status known or honestly unknown, nothing left alive."""
+    """At least 40 rows, all as expected, every exit status known or honestly unknown, nothing left alive."""
     directory, rows = laptop
-    assert len(rows) >= 14
-    assert [row["cell"] for row in rows if row["as_expected"] is not True] == []
+    tested = [row for row in rows if row["verdict"] != VerdictName.UNTESTABLE]
+    assert len(tested) >= 40
+    assert [row["cell"] for row in tested if row["as_expected"] is not True] == []
     assert find_survivors() == []
     for attempts in read_run(directory).attempts.values():
         assert all(left.what != "process" for attempt in attempts for left in attempt.leftovers)
@@ -72,7 +73,18 @@ def test_real_failures_are_reproduced_unpatched_with_their_controls(
     assert len(real) >= 6, [row["cell"] for row in real]
 
 
-@pytest.mark.parametrize("scenario", ["actor_gc", "dp_ep_deadlock", "nested_spawn", "orphaned_engine", "rollout"])
+def test_rows_that_need_a_gpu_say_so(laptop: tuple[Path, list[dict[str, Any]]]) -> None:
+    """What this machine cannot run is in the table, with the reason, and neither a pass nor a failure."""
+    _, rows = laptop
+    untestable = [row for row in rows if row["verdict"] == VerdictName.UNTESTABLE]
+    if not read_environment().gpus:
+        assert {row["scenario"] for row in untestable} == {"graph_capture", "nccl_destroy"}
+    assert all("GPU" in " ".join(row["reasons"]) and row["as_expected"] is None for row in untestable)
+
+
+@pytest.mark.parametrize(
+    "scenario", ["actor_gc", "dp_ep_deadlock", "nested_spawn", "orphaned_engine", "rollout", "timeout_retries"]
+)
 def test_each_scenario_fails_and_passes_on_the_real_packages(
     laptop: tuple[Path, list[dict[str, Any]]], scenario: str
 ) -> None:
@@ -105,5 +117,5 @@ def test_effective_versions_are_read_off_the_programs(laptop: tuple[Path, list[d
     """Each row of actor_gc ran with the release that it asked for."""
     _, rows = laptop
     releases = {row["params"]["verl"]: row["effective"]["verl"] for row in rows if row["scenario"] == "actor_gc"}
-    assert len(releases) >= 4
+    assert len(releases) >= 3
     assert all(asked == effective for asked, effective in releases.items())

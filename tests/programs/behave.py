@@ -77,6 +77,21 @@ def victim() -> None:
     child.finish()
 
 
+def nester() -> None:
+    """Make a cgroup of its own below the one that a fault moves it to, as a container runtime does."""
+    child.mark("ready")
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if path.endswith("-slow"):
+                mount = Path("/sys/fs/cgroup", controllers)
+                (mount / path.lstrip("/") / "nested").mkdir()
+                child.finish()
+                return
+        time.sleep(0.01)
+
+
 def crash() -> None:
     """Die of a real invalid access in C, without Python seeing it."""
     ctypes.string_at(0)
@@ -92,7 +107,7 @@ def chatty() -> None:
 
 BEHAVIOURS: dict[str, Callable[[], None]] = {
     function.__name__: function
-    for function in (healthy, silent, grandchild_segv, escapee, stuck, hung, leak_shm, victim, crash, chatty)
+    for function in (healthy, silent, grandchild_segv, escapee, stuck, hung, leak_shm, victim, nester, crash, chatty)
 }
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from harness.probes.gpu import (
     pci_address,
     survey,
 )
-from harness.probes.xid import parse_xids, read_xids
+from harness.probes.xid import parse_xids, read_xids, xids_since
 
 UUID = "GPU-5b1ea0f1"
 OURS = ProcessKey(700, 42)
@@ -196,3 +196,14 @@ def test_a_long_log_is_not_cut_within_a_line(tmp_path: Path) -> None:
     found = read_xids(file)
     assert not isinstance(found, Unavailable)
     assert len(found) == 5 * 300
+
+
+def test_xid_lines_since_a_moment_are_one_line_each(tmp_path: Path) -> None:
+    """Older ones, and those without a time, are not taken for this attempt's."""
+    file = tmp_path / "kern.log"
+    file.write_text(LOG)
+    (one,) = xids_since(1000.0, file)
+    assert (
+        one.describe() == "Xid 31 of GPU 0000:00:06.0, pid 79749 exe: memory page fault of the GPU: an illegal address"
+    )
+    assert xids_since(0.0, tmp_path / "none") == ()

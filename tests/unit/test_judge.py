@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 
-from harness.attempt import Attempt, Judgement, Process
+from harness.attempt import Attempt, FaultRecord, Judgement, Process
 from harness.errors import ExitCode
 from harness.events import ProcessKey
-from harness.judge import Row, as_expected, findings, judge_attempt, normalise
+from harness.judge import NOT_UNDONE, Row, as_expected, findings, judge_attempt, normalise
 from harness.outcome import ExitStatus, Kind, StatusSource, Verdict, VerdictName
 from harness.plan import Cell
 from harness.run import exit_code
@@ -158,3 +158,14 @@ def test_findings_name_deaths_orphans_and_unknown_statuses() -> None:
 )
 def test_signatures_lose_what_differs_between_runs(text: str, same: str) -> None:
     assert normalise(text) == same
+
+
+def test_a_fault_that_could_not_be_undone_is_told_with_every_verdict() -> None:
+    """Its attempt is judged as it was; that the machine is not as before is a reason and a finding."""
+    stays = FaultRecord(fault="slow", attempted_ns=0, confirmed=True, not_undone="not undone: busy")
+    gone = FaultRecord(fault="stop", attempted_ns=0, confirmed=True, undone=True)
+    attempt = dataclasses.replace(GOOD, faults=(stays, gone))
+    verdict = judge_attempt(CELL, attempt, lambda _: oracle_saying(A)).verdict
+    assert (verdict.name, verdict.reasons) == (A, ("fault slow not undone: busy",))
+    assert findings(attempt) == [{"finding": NOT_UNDONE, "name": "slow", "reasons": ["not undone: busy"]}]
+    assert findings(dataclasses.replace(GOOD, faults=(gone,))) == []

@@ -38,7 +38,8 @@ SLOW = error("not_met", "torch.distributed.DistNetworkError", "The client socket
 )
 def test_only_a_taken_port_is_the_failure(said: tuple[Said, ...], verdict: VerdictName, signature: str | None) -> None:
     """By the rules of all oracles: a cell about TCP that met in a file has not been tested."""
-    (cell,) = plan([SCENARIO], MACHINE, suite="laptop", selection={"rendezvous": ("tcp",), "taker": ("stranger",)})
+    selection = {"rendezvous": ("tcp",), "taker": ("stranger",), "picker": ("vllm",)}
+    (cell,) = plan([SCENARIO], MACHINE, suite="laptop", selection=selection)
     found = judge_attempt(cell, attempt(cell.params, *said), oracle).verdict
     assert (found.name, found.signature) == (verdict, signature)
 

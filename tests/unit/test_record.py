@@ -14,7 +14,7 @@ from harness.errors import RecordError, UsageError
 from harness.events import KINDS, Event, ProcessKey
 from harness.outcome import ExitStatus, Kind, StatusSource
 from harness.plan import Cell
-from harness.record import EVENTS, Manifest, Recorder, read_run
+from harness.record import EVENTS, Manifest, Recorder, build_attempt, read_run
 
 CELL = Cell(scenario="toy", id="toy[behaviour=healthy]", params={"behaviour": "healthy"}, kind=Kind.INJECTED)
 MANIFEST = Manifest(run="r", created="now", crashcart="0", argv=(), cells=(CELL,))
@@ -121,3 +121,22 @@ def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
 def test_no_manifest_no_record(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="no run directory"):
         read_run(tmp_path)
+
+
+def test_a_fault_that_stays_is_told_from_one_that_failed() -> None:
+    """What was seen of its effect is kept; that it could not be taken back stands beside it."""
+    facts: list[Event] = [
+        events.FaultAttempted(fault="slow", target="x"),
+        events.FaultConfirmed(fault="slow", detail="slow indeed"),
+        events.FaultFailed(fault="slow", detail="not undone: busy", undoing=True),
+        events.FaultAttempted(fault="full", target="y"),
+        events.FaultFailed(fault="full", detail="no room"),
+    ]
+    slow, full = build_attempt("c", 1, {}, facts).faults
+    assert (slow.confirmed, slow.undone, slow.detail, slow.not_undone) == (
+        True,
+        False,
+        "slow indeed",
+        "not undone: busy",
+    )
+    assert (full.confirmed, full.undone, full.detail, full.not_undone) == (False, False, "no room", "")

@@ -1,4 +1,4 @@
-"""The GPU suites: what is in them, that they fit their time, and that nothing of them needs a GPU to be planned."""
+"""The suites: what is in them, that they fit their time, and that nothing of them needs a GPU to be planned."""
 
 from __future__ import annotations
 
@@ -16,17 +16,42 @@ from tests.unit.test_judge import row
 from tests.unit.test_plan import MACHINE
 
 LIMIT_S = 600.0
+LAPTOP_S = 900.0
 GATE_S = 2.0
 """What is spent around an attempt: two looks at the GPUs, a title line, the row."""
 PACKAGES = {**MACHINE.packages, "torch": "2.11.0+cu130", "vllm": "0.26.0", "openai": "2.8.0", "aiohttp": "3.13"}
 ONE = dataclasses.replace(MACHINE, gpus=("NVIDIA H100 80GB HBM3",), cores=16, packages=PACKAGES)
 TWO = dataclasses.replace(MACHINE, gpus=("NVIDIA H200",) * 2, cores=32, packages=PACKAGES)
+CPU = {"torch": "2.13.0+cpu", "openai": "3.52.0", "aiohttp": "3.13", "fastapi": "0.140", "httpx": "0.28"}
+LAPTOP = dataclasses.replace(MACHINE, packages={**MACHINE.packages, **CPU})
+ON_LAPTOPS = {"actor_gc", "nested_spawn", "timeout_retries", "dp_ep_deadlock", "rollout", "orphaned_engine"}
 SCENARIOS = {scenario.name: scenario for scenario in all_scenarios()}
 
 
 def cells(suite: str, machine: Environment) -> list[Cell]:
     """Return the cells of a suite as they would be run on a machine."""
     return plan(list(SCENARIOS.values()), machine, suite=suite)
+
+
+def test_the_laptop_suite_fits_its_time_and_shows_each_scenario_failing_and_passing() -> None:
+    """At least 40 rows that two cores without a GPU can run in a quarter of an hour, by their declared durations."""
+    planned = [cell for cell in cells("laptop", LAPTOP) if cell.untestable is None]
+    assert len(planned) >= 40
+    launches = [SCENARIOS[cell.scenario].launch(cell.params, LAPTOP) for cell in planned]
+    assert sum(launch.expected_s for launch in launches) < LAPTOP_S
+    for name in {cell.scenario for cell in planned} | ON_LAPTOPS:
+        verdicts = {cell.expected for cell in planned if cell.scenario == name}
+        assert verdicts == {VerdictName.REPRODUCED, VerdictName.ABSENT}, name
+
+
+@pytest.mark.parametrize("name", ["graph_capture", "nccl_destroy"])
+def test_the_laptop_suite_tells_what_needs_a_gpu_without_minding(name: str) -> None:
+    """A failing cell and its control, both untestable for a reason that names the GPU; the exit code stays 0."""
+    planned = [cell for cell in cells("laptop", LAPTOP) if cell.scenario == name]
+    assert {cell.expected for cell in planned} == {VerdictName.REPRODUCED, VerdictName.ABSENT}
+    assert all("GPU" in (cell.untestable or "") for cell in planned)
+    rows = [row(VerdictName.UNTESTABLE, None, cell.id) for cell in planned]
+    assert exit_code(rows, planned) is ExitCode.OK
 
 
 @pytest.mark.parametrize(("suite", "machine"), [("gpu1", ONE), ("gpu2", TWO)], ids=["gpu1", "gpu2"])
@@ -63,7 +88,7 @@ def test_without_gpus_every_row_says_so_and_the_exit_code_minds(suite: str) -> N
 
 def test_one_gpu_is_enough_for_what_is_not_about_two() -> None:
     """On one GPU the rows for two name the number; those for one can run."""
-    planned = cells("gpu-full", ONE)
+    planned = [cell for cell in cells("gpu-full", ONE) if cell.params.get("stack") != "sglang"]
     blocked = {cell.scenario for cell in planned if cell.untestable is not None}
     assert all(
         "2 GPUs are needed, this machine has 1" in (cell.untestable or "2 GPUs are needed, this machine has 1")
@@ -71,3 +96,9 @@ def test_one_gpu_is_enough_for_what_is_not_about_two() -> None:
     )
     assert "nccl_destroy" in blocked
     assert not [cell for cell in planned if cell.untestable and cell.params.get("trigger") == "event_query"]
+
+
+def test_rows_of_a_stack_that_is_not_installed_name_it() -> None:
+    """SGLang's rows stand in the plan of a machine that has only vLLM."""
+    reasons = {cell.untestable for cell in cells("gpu-full", ONE) if cell.params.get("stack") == "sglang"}
+    assert reasons == {"sglang is not installed"}

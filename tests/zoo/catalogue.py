@@ -294,6 +294,8 @@ OPEN: Final = (
     healthy("fifo_server.sh", "anybody may write to the FIFO", idle=True),
     healthy("lock_contended.py", "the holder of the lock has a timer"),
     healthy("zombie_kept.py", "anybody may connect; the dead children wait for nobody", idle=True),
+    healthy("signal_loop.sh", "anybody may send the signal that the loop handles; the shell waits for it", idle=True),
+    healthy("wake_by_child.py", "the child has a timer, and its end wakes the one by a signal and that the other"),
     healthy("event_main.py", "anybody may connect to the other thread, or send the signal", idle=True),
 )
 

@@ -27,10 +27,10 @@ def test_every_program_stands_in_the_catalogue_once() -> None:
 
 
 @pytest.mark.parametrize("kind", ["hang", "healthy"])
-def test_there_are_enough_of_each_kind_and_a_third_is_sealed(kind: str) -> None:
+def test_there_are_enough_of_each_kind_and_at_least_a_third_is_sealed(kind: str) -> None:
     programs = [program for program in CATALOGUE if program.kind == kind]
     assert len(programs) >= 24
-    assert sum(program.group == "sealed" for program in programs) * 3 == len(programs)
+    assert sum(program.group == "sealed" for program in programs) * 3 >= len(programs)
 
 
 @pytest.mark.parametrize("program", CATALOGUE, ids=lambda program: program.name)

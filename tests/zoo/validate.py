@@ -307,8 +307,8 @@ def row(observed: Observed) -> str:
 
 
 def write(path: Path, title: str, results: list[Observed], order: list[str]) -> None:
-    """Write a table anew; the rows of programs that were not looked at this time stay."""
-    old = path.read_text() if path.exists() else ""
+    """Write a table anew; the rows of programs that were not looked at this time stay, and so does what follows."""
+    old, section, rest = (path.read_text() if path.exists() else "").partition("\n## ")
     rows = {line.split(" | ")[0].removeprefix("| "): line for line in old.splitlines() if line.startswith("| ")}
     rows |= {item.program.name: row(item) for item in results}
     head = [
@@ -317,15 +317,15 @@ def write(path: Path, title: str, results: list[Observed], order: list[str]) -> 
     text = "\n".join(
         [title, "", *head, "|---|---|---|---|---|---|", *(rows[name] for name in order if name in rows), ""]
     )
-    path.write_text(text)
+    path.write_text(text + section + rest)
 
 
 TITLE: Final = """# The zoo
 
 Real hangs and healthy programs for the hang detector: `tests/zoo/`. What each is, and why it is expected as it is,
-stands in `tests/zoo/catalogue.py`; a third is sealed and stands in `tests/zoo/sealed/`. This table is what was seen
-without any detector, by `python -m tests.zoo.validate --docs`: state and wchan of the threads, what moved within six
-seconds, and whether SIGKILL to the process group ended all (`group`) or each had to be ended by its pid (`each`)."""
+stands in `tests/zoo/catalogue.py`; at least a third is sealed and stands in `tests/zoo/sealed/`. This table is what was
+seen without any detector, by `python -m tests.zoo.validate --docs`: state and wchan of the threads, what moved within
+six seconds, and whether SIGKILL to the process group ended all (`group`) or each had to be ended by pid (`each`)."""
 
 
 def main() -> None:

@@ -155,7 +155,9 @@ class FaultPlan:
             try:
                 detail = item.performer.undo()
             except (FaultError, OSError) as error:
-                outcomes.append(FaultFailed(fault=item.fault.name, detail=f"not undone: {error}"))
+                key = None if isinstance(item.fault.action, SlowDisk) else item.performer.key
+                detail = f"not undone: {error}"
+                outcomes.append(FaultFailed(fault=item.fault.name, detail=detail, undoing=True, key=key))
                 continue
             if detail is not None:
                 outcomes.append(FaultUndone(fault=item.fault.name, detail=detail))

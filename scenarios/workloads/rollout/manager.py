@@ -39,5 +39,9 @@ class RolloutManager:
         ray.get([server.wake.remote() for server in self.servers])
 
     def stop(self) -> None:
-        """Stop all servers."""
-        ray.get([server.stop.remote() for server in self.servers])
+        """Stop all servers and end their actors, whose interpreters would take seconds to end by themselves."""
+        try:
+            ray.get([server.stop.remote() for server in self.servers])
+        finally:
+            for server in self.servers:
+                ray.kill(server)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
+from harness.leases import environment_for, holders, lease, visible
 from harness.probes.gpu import GpuDevice
-from harness.pytest_plugin.hardware import environment_for, matching, parse_gpus, visible
-from harness.pytest_plugin.leases import holders, lease
+from harness.pytest_plugin.hardware import matching, parse_gpus
 from harness.pytest_plugin.marks import Want
 
 POOL = parse_gpus("nvidia:80:sm_90:nvlink,nvidia:24:sm_89,amd:192:gfx942,nvidia:80:sm_90:nvlink")

@@ -1,0 +1,181 @@
+"""Evidence from hardware: a run directory becomes a folder that can be committed, and one page that shows it.
+
+What is kept is the record itself, redacted: ``run.json``, ``results.jsonl``, the events (packed), the merged stacks.
+So ``crashcart report`` reads the folder as it is, and ``crashcart judge`` after ``gunzip``. The page is made from the
+folder alone; a fact that the record lacks is called ``not recorded``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from harness.judge import Row
+from harness.record import EVENTS, MANIFEST, RESULTS, Manifest, read_manifest
+from reports.load import load_rows
+from reports.markdown import escape, table
+from reports.redaction.names import Names
+from reports.redaction.redactor import Redactor, vocabulary
+
+PACKED: Final = f"{EVENTS}.gz"
+MERGED: Final = "stacks/merged.txt"
+OVERHEAD: Final = "overhead.txt"
+"""Output of ``benchmarks/overhead.py`` on the same machine, if it was run there."""
+SMI: Final = "environment/nvidia-smi.txt"
+STACK: Final = ("torch", "vllm", "sglang", "ray")
+TOOLS: Final = ("py_spy", "pystack", "gdb", "cuda_gdb")
+READ_OFF: Final = ("torch", "cuda", "nccl", "vllm")
+"""What programs tell of themselves; it says more than the metadata of packages."""
+UNKNOWN: Final = "not recorded"
+_HOME: Final = re.compile(r"(?<![\w.~/-])[/]root(?![\w-])")
+"""The superuser's folder, which is nobody's name to the redactor, and the machine's business all the same."""
+_UUID: Final = re.compile(r"\b(?:GPU-)?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b")
+_SMI_LINE: Final = re.compile(r"^(Driver Version|CUDA Version) *: (\S+)", re.MULTILINE)
+
+
+def keep(run: Path, folder: Path) -> None:
+    """Replace a folder by what is kept of a run, redacted.
+
+    Raises:
+        RecordError: If the run cannot be read, or the folder holds something else than a run.
+    """
+    manifest = read_manifest(run)
+    load_rows(run)
+    if folder.exists():
+        read_manifest(folder)
+    names = [MANIFEST, RESULTS, EVENTS, *(str(path.relative_to(run)) for path in run.glob(f"cells/*/*/{MERGED}"))]
+    texts = {
+        name: _HOME.sub("~", (run / name).read_text(errors="replace"))
+        for name in sorted(names)
+        if (run / name).exists()
+    }
+    if (run / SMI).exists():
+        texts[SMI] = "".join(f"{found[0]}\n" for found in _SMI_LINE.finditer((run / SMI).read_text(errors="replace")))
+    redacted = _redacted(texts, {str(k): str(v) for k, v in manifest.environment.get("packages", {}).items()})
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, text in redacted.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name == EVENTS:
+            (folder / PACKED).write_bytes(gzip.compress(text.encode(), mtime=0))
+        else:
+            path.write_text(text, encoding="utf-8")
+
+
+def _redacted(texts: dict[str, str], packages: dict[str, str]) -> dict[str, str]:
+    common = vocabulary(texts.values(), packages) | {"crashcart", "scenarios", "harness"}
+    redactor = Redactor({}, Names(None, common), common)
+    devices: dict[str, str] = {}
+    for text in texts.values():
+        redactor.learn(text)
+        for found in _UUID.finditer(text):
+            devices.setdefault(found[1], f"gpu-{len(devices) + 1}")
+    return {name: _UUID.sub(lambda found: devices[found[1]], redactor.redact(text)) for name, text in texts.items()}
+
+
+def page(folder: Path, title: str, notes: Sequence[str] = ()) -> str:
+    """Return the page of a kept folder; ``notes`` are paragraphs that stand below its head.
+
+    Raises:
+        RecordError: If the folder holds no run.
+    """
+    manifest, rows = read_manifest(folder), load_rows(folder)
+    wall = sum(row.wall_s for row in rows)
+    good = sum(row.as_expected is True for row in rows)
+    parts = [
+        f"# {title}\n",
+        f"Made by `make gpu-evidence` from the record in [{folder.name}]({folder.name}).\n",
+        f"`crashcart report` reads that folder as it is, `crashcart judge` after `gunzip {PACKED}`.\n",
+        f"Run {manifest.run} of crashcart {manifest.crashcart}: `crashcart {' '.join(manifest.argv)}`.\n",
+        f"{len(rows)} rows, {good} as expected, {wall:.0f} s of attempts.\n",
+        *(f"{note}\n" for note in notes),
+        "## Machine\n",
+        _table(("what", "read off"), _machine(folder, manifest, rows)),
+        "## Rows\n",
+        table(rows),
+        *_throughput(rows),
+        *_overhead(folder),
+        *_memory(rows),
+        *_hangs(folder, rows),
+        "## What each verdict rests on\n",
+        *(f"- {escape(row.cell)}: {row.verdict.value}. {escape('; '.join(row.reasons))}" for row in rows),
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def _machine(folder: Path, manifest: Manifest, rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    environment = manifest.environment
+    gpus: list[str] = environment.get("gpus", [])
+    smi = (folder / SMI).read_text() if (folder / SMI).exists() else ""
+    told: dict[str, str] = {found[1]: found[2] for found in _SMI_LINE.finditer(smi)}
+    seen = {name: {str(row.effective[name]) for row in rows if name in row.effective} for name in READ_OFF}
+    yield "GPUs", "; ".join(f"{gpus.count(model)} × {model}" for model in dict.fromkeys(gpus)) or UNKNOWN
+    yield "driver", str(environment.get("driver") or told.get("Driver Version", UNKNOWN))
+    yield "CUDA of the driver", told.get("CUDA Version", UNKNOWN)
+    yield "CUDA of torch", ", ".join(sorted(seen["cuda"])) or UNKNOWN
+    yield "NCCL", ", ".join(sorted(seen["nccl"])) or UNKNOWN
+    for name in STACK:
+        if name in environment.get("packages", {}):
+            yield name, ", ".join(sorted(seen.get(name, ()))) or environment["packages"][name]
+    kernel = ".".join(str(environment.get("kernel", "?")).split(".")[:2])
+    yield "system", f"Linux {kernel}, {environment.get('cores', '?')} cores, Python {environment.get('python', '?')}"
+    tools = (
+        f"{name}: {state}" for name, state in manifest.capabilities.items() if name in {"py_spy", "pystack", "gdb"}
+    )
+    yield "stack tools", "; ".join(tools) or UNKNOWN
+
+
+def _throughput(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield what each row with a load reached, one column for each figure that any of them has."""
+    loaded = [row for row in rows if row.throughput]
+    figures = list(dict.fromkeys(name for row in loaded for name in row.throughput or ()))
+    if loaded:
+        lines = [(row.cell, *(_figure((row.throughput or {}).get(name)) for name in figures)) for row in loaded]
+        yield "## Throughput\n"
+        yield _table(("cell", *figures), lines)
+
+
+def _figure(value: Any) -> str:  # noqa: ANN401 - decoded JSON
+    return f"{value:g}" if isinstance(value, int | float) else "-"
+
+
+def _overhead(folder: Path) -> Iterator[str]:
+    """Yield what supervision cost, as it was measured; the ending is what people look for first."""
+    path = folder / OVERHEAD
+    if path.is_file():
+        lines = [line.rstrip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        yield f"## Cost of supervision\n\nOne vLLM engine on one GPU, watched and bare in alternation: {lines[-1]}.\n"
+        yield "```\n" + "\n".join(lines) + "\n```\n"
+
+
+def _memory(rows: Sequence[Row]) -> Iterator[str]:
+    held = [(row, one) for row in rows for one in row.gpu.get("holders", ())]
+    if held:
+        lines = [(row.cell, f"pid {one['pid']}", str(one["name"])[:70], str(one["mib"])) for row, one in held]
+        yield "## GPU memory by process\n\nThe most that was seen of each.\n"
+        yield _table(("cell", "who", "name", "MiB"), lines)
+
+
+def _hangs(folder: Path, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield each hang with the reasons of its verdict and its merged stacks."""
+    hung = [row for row in rows if any(found.get("finding") == "hang" for found in row.findings)]
+    if hung:
+        yield "## Hangs\n"
+    for row in hung:
+        yield f"### {escape(row.cell)}\n"
+        yield from (f"- {escape(reason)}" for reason in row.reasons)
+        path = folder / (row.evidence or "") / MERGED
+        if path.is_file():
+            yield f"\n```\n{path.read_text(encoding='utf-8').rstrip()}\n```\n"
+        else:
+            yield f"- merged stacks: {UNKNOWN}\n"
+
+
+def _table(head: Sequence[str], lines: Iterator[tuple[str, ...]] | Sequence[tuple[str, ...]]) -> str:
+    shown = [head, ["---"] * len(head), *([escape(text) for text in line] for line in lines)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in shown) + "\n"

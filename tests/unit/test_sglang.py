@@ -1,0 +1,76 @@
+"""What is read off SGLang's titles and log, and the oracle of `orphaned_engine` on literal records of both stacks.
+
+The lines of the log are formats of its sources (0.5.11: ``model_runner.py``; 0.5.17: ``cuda_graph_setup.py``) with the
+values filled in by hand; no SGLang has been run on a GPU by this project yet.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.attempt import Attempt
+from harness.outcome import VerdictName
+from harness.roles import role
+from scenarios.orphaned_engine import SCENARIO, oracle
+from scenarios.programs.sglang_server import captured, complaint
+from tests.unit.attempts import attempt, fault, process
+
+OLD = "[2026-11-21 09:00:00] Capture cuda graph end. Time elapsed: 1.20 s. mem usage=0.10 GB. avail mem=70.00 GB.\n"
+NEW = "[2026-11-21 09:00:00] Capture decode CUDA graph end. elapsed=1.20 s, mem usage=0.10 GB.\n"
+BEGIN = "[2026-11-21 09:00:00] Capture cuda graph begin. This can take up to several minutes. avail mem=70.10 GB\n"
+SERVER = "python3 -m sglang.launch_server --model-path tiny"
+
+
+@pytest.mark.parametrize(("text", "count"), [(BEGIN + OLD, 1), (NEW, 1), (BEGIN, 0), ("", 0)])
+def test_graphs_are_counted_by_the_end_of_their_capture(text: str, count: int) -> None:
+    assert captured(text) == count
+
+
+def test_the_first_error_of_a_log_is_what_is_told() -> None:
+    text = f"{BEGIN}RuntimeError: CUDA error: operation not permitted when stream is capturing\nValueError: Error: x\n"
+    assert complaint(text) == "RuntimeError: CUDA error: operation not permitted when stream is capturing"
+    assert not complaint(BEGIN)
+
+
+def test_roles_of_sglang() -> None:
+    """The titles that 0.5.11 to 0.5.17 give themselves."""
+    assert [role(name) for name in (SERVER, "sglang::scheduler_TP0", "sglang::detokenizer")] == [
+        "api_server",
+        "sglang_scheduler",
+        "sglang_detokenizer",
+    ]
+
+
+def killed(stack: str, core: str, lived_s: float | None) -> Attempt:
+    """Return an attempt whose API server was killed at 10 s, and whose engine process died so much later."""
+    api = process(11, SERVER if stack == "sglang" else "vllm serve", died_s=10.0, signal="SIGKILL", ended_by="fault:x")
+    died = None if lived_s is None else 10.0 + lived_s
+    params = {"target": "api", "signal": "KILL", "moment": "idle", "stack": stack}
+    processes = (api, process(12, core, died_s=died, ended_by="" if died else "stop:SIGKILL"))
+    return attempt(params, processes=processes, faults=(fault(11, "kill_api"),))
+
+
+@pytest.mark.parametrize(
+    ("stack", "core", "lived_s", "verdict", "signature"),
+    [
+        ("sglang", "sglang::scheduler", 0.1, VerdictName.ABSENT, None),
+        ("sglang", "sglang::scheduler", 30.0, VerdictName.REPRODUCED, "orphaned scheduler"),
+        ("sglang", "sglang::detokenizer", None, VerdictName.REPRODUCED, "orphaned detokenizer"),
+        ("vllm", "VLLM::EngineCore", 30.0, VerdictName.REPRODUCED, "orphaned EngineCore"),
+        ("vllm", "VLLM::EngineCore_DP0", 0.2, VerdictName.ABSENT, None),
+    ],
+)
+def test_an_engine_that_outlives_its_server_is_an_orphan(
+    stack: str, core: str, lived_s: float | None, verdict: VerdictName, signature: str | None
+) -> None:
+    found = oracle(killed(stack, core, lived_s)).verdict
+    assert (found.name, found.signature) == (verdict, signature)
+
+
+def test_only_what_was_written_for_sglang_is_offered() -> None:
+    """Other targets and moments are refused with the reason, not run as something else."""
+    from tests.unit.test_plan import MACHINE
+
+    params = SCENARIO.complete({"target": "worker", "stack": "sglang"})
+    assert "only the API server" in str(SCENARIO.requires(params, MACHINE))
+    assert SCENARIO.requires(SCENARIO.complete({"stack": "sglang"}), MACHINE) is not None
