@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -229,6 +229,16 @@ def judge_cell(run: RunRecord, cell: Cell, oracle: Oracle | None) -> Row:
     return _row(run, cell, verdict, attempt, judgement, judged)
 
 
+def in_effect(installed: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """Join what lay on the path with what the program said of itself, which does not know the commit of a checkout."""
+    found = dict(installed) | dict(said)
+    for name, value in said.items():
+        _, plus, label = str(installed.get(name, "")).partition("+")
+        if plus and "+" not in str(value):
+            found[name] = f"{value}+{label}"
+    return found
+
+
 def _row(  # noqa: PLR0913, PLR0917 - every part of a row comes from another place
     run: RunRecord,
     cell: Cell,
@@ -244,8 +254,7 @@ def _row(  # noqa: PLR0913, PLR0917 - every part of a row comes from another pla
         scenario=cell.scenario,
         cell=cell.id,
         params=cell.params,
-        effective=(dict(attempt.effective) if attempt else {})
-        | (dict(judgement.effective) if judgement else {})
+        effective=in_effect(attempt.effective if attempt else {}, judgement.effective if judgement else {})
         | {"patches": list(judgement.patches) if judgement else []},
         kind=cell.kind,
         control_of=cell.control_of,

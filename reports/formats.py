@@ -46,7 +46,7 @@ def _point(row: Row) -> str:
 def died_of(row: Row) -> str:
     """Return who died of which signal: crashes, and the victims of declared faults."""
     deaths = Counter(
-        (death["role"] if death["role"] != "other" else death["name"][:24], death["signal"], death["by"])
+        (death["role"] if death["role"] != "other" else _program(death["name"]), death["signal"], death["by"])
         for death in row.processes["signal_deaths"]
         if death["signal"] in CRASHES or death["by"] or death["role"] in {"api_server", "engine_core", "worker"}
     )
@@ -57,6 +57,13 @@ def died_of(row: Row) -> str:
         )
         or "-"
     )
+
+
+def _program(title: str) -> str:
+    """Return a short name of a process that has no role: the module that is run, or its program without the folder."""
+    first, *more = title.split() or ["?"]
+    module = more[more.index("-m") + 1] if "-m" in more[:-1] else first
+    return module.rpartition("/" if module == first else ".")[2][:24]
 
 
 def left_behind(row: Row) -> str:

@@ -15,7 +15,7 @@ from harness.attempt import Attempt, Judgement
 from harness.outcome import Kind, Verdict, VerdictName
 from harness.spec import Axis, Description, Environment, Expectation, Launch, Params, Reference, Row, Scenario
 from scenarios.capture_errors import INVALIDATED, UNJOINED, hsa_status, read, vendor
-from scenarios.needs import missing, missing_gpu_torch, missing_gpus, missing_vllm, release
+from scenarios.needs import missing, missing_gpu_torch, missing_gpus, missing_vllm, other_vendor, release
 
 UNSAFE = frozenset({"event_query", "malloc"})
 """Calls that the mode of the capture, or of the calling thread, decides about."""
@@ -44,6 +44,7 @@ def describe(params: Params) -> Description:
     """Our own threads and streams misuse the API (provoked); the watchdog and a real engine are native."""
     if params["stack"] != "torch" or params["trigger"] == "watchdog":
         twin = {**params, "mode": "global"} if params["trigger"] == "watchdog" and params["mode"] != "global" else None
+        twin = {**params, "all_reduce": "aiter"} if params["all_reduce"] == "custom" else twin
         return Description(kind=Kind.NATIVE, control_of=twin)
     if broken_by(params) is not None:
         return Description(kind=Kind.PROVOKED)
@@ -70,8 +71,7 @@ def expect(params: Params, environment: Environment) -> Expectation | None:
         reason = "vLLM makes no unsafe call of another thread while it captures; graphs at TP=1 passed on an H200"
         return Expectation(verdict=VerdictName.ABSENT, reason=reason)
     if params["stack"] == "sglang":
-        reason = "SGLang captures decoding before it serves, when no other thread uses the GPU; not run here yet"
-        return Expectation(verdict=VerdictName.ABSENT, reason=reason)
+        return _expect_sglang(params, environment)
     if params["trigger"] == "watchdog":
         return _expect_watchdog(params, environment)
     ignored = environment.rocm is not None and release(environment.rocm) < WATCHDOG_FIXED
@@ -84,6 +84,20 @@ def expect(params: Params, environment: Environment) -> Expectation | None:
     return Expectation(
         verdict=VerdictName.REPRODUCED, reason=_why_broken(params, broken) + _where(environment), signature=broken
     )
+
+
+def _expect_sglang(params: Params, environment: Environment) -> Expectation:
+    """By sglang#23581 and its comments; no SGLang was run on a GPU by this project yet."""
+    if params["all_reduce"] == "aiter" and environment.rocm is not None and release(environment.rocm) < WATCHDOG_FIXED:
+        reason = "up to ROCm 7.2.0 the watchdog's query invalidates the capture; AITER's all-reduce gives it time"
+        return Expectation(verdict=VerdictName.REPRODUCED, reason=f"{reason} (sglang#23581); not run on hardware")
+    if params["all_reduce"] == "none":
+        reason = "SGLang captures decoding before it serves, when no other thread uses the GPU"
+    elif params["all_reduce"] == "aiter":
+        reason = "from ROCm 7.2.1 on hipEventQuery minds the mode of the calling thread"
+    else:
+        reason = "without AITER's all-reduce the capture passed on ROCm 7.2.0, too (sglang#23581)"
+    return Expectation(verdict=VerdictName.ABSENT, reason=f"{reason}; not run here yet")
 
 
 def _expect_watchdog(params: Params, environment: Environment) -> Expectation:
@@ -120,19 +134,31 @@ def _where(environment: Environment) -> str:
 
 def requires(params: Params, environment: Environment) -> str | None:
     """One GPU and a torch that can use it; two for the watchdog; vLLM or SGLang for their rows."""
+    if params["all_reduce"] != "none" and params["stack"] != "sglang":
+        return "the all-reduce is chosen for SGLang's server alone"
     if params["stack"] == "vllm":
         needed = missing_gpus(environment) or missing_vllm(environment)
         if needed is None and (params["trigger"] != "none" or params["graphs"] == "own"):
             return "vLLM captures by itself: no trigger, and graphs full, piecewise or off"
         return needed
     if params["stack"] == "sglang":
-        needed = missing_gpus(environment) or missing(environment, "sglang")
-        if needed is None and (params["trigger"] != "none" or params["graphs"] not in {"full", "off"}):
-            return "SGLang captures by itself: no trigger, and graphs full or off"
-        return needed
+        return _requires_sglang(params, environment)
     if params["graphs"] != "own":
         return "graphs full, piecewise and off are vLLM's; torch rows capture their own"
     return missing_gpu_torch(environment, 2 if params["trigger"] == "watchdog" else 1)
+
+
+def _requires_sglang(params: Params, environment: Environment) -> str | None:
+    needed = missing_gpus(environment, _ranks(params)) or missing(environment, "sglang")
+    if needed is None and params["all_reduce"] == "aiter":
+        needed = other_vendor(environment, "rocm")
+    if needed is None and (params["trigger"] != "none" or params["graphs"] not in {"full", "off"}):
+        needed = "SGLang captures by itself: no trigger, and graphs full or off"
+    return needed
+
+
+def _ranks(params: Params) -> int:
+    return 2 if params["trigger"] == "watchdog" or params["all_reduce"] != "none" else 1
 
 
 def launch(params: Params, environment: Environment) -> Launch:
@@ -149,7 +175,8 @@ def launch(params: Params, environment: Environment) -> Launch:
         module=f"scenarios.programs.{program}",
         expected_s=seconds,
         deadline_s=300 if seconds > 30 else 90,  # noqa: PLR2004
-        gpus=2 if params["trigger"] == "watchdog" else 1,
+        env={"SGLANG_USE_AITER_AR": str(params["all_reduce"] == "aiter").lower()} if _ranks(params) > 1 else {},
+        gpus=_ranks(params),
     )
 
 
@@ -221,12 +248,14 @@ def _engine(attempt: Attempt) -> Judgement:
     state, failed = attempt.mark("graph_state"), attempt.error_text("engine_failed")
     graphs = str(state.data["graphs"]) if state else ""
     effective = {"graphs": graphs} if graphs else {}
-    effective |= {name: str(state.data[name]) for name in ("vllm", "sglang") if state and name in state.data}
+    effective |= {
+        name: str(state.data[name]) for name in ("vllm", "sglang", "all_reduce") if state and name in state.data
+    }
     patches = ("a worker extension that reads the mode of the graphs",) if attempt.params["stack"] == "vllm" else ()
     if failed:
-        error = read(failed)
-        name = VerdictName.REPRODUCED if error else VerdictName.OTHER_FAILURE
-        signature = error.name(vendor(failed)) if error else "engine failed"
+        error, status = read(failed), hsa_status(failed) if "HSA" in failed else None
+        name = VerdictName.REPRODUCED if error or status else VerdictName.OTHER_FAILURE
+        signature = error.name(vendor(failed)) if error else status or "engine failed"
         return Judgement(
             verdict=Verdict(name=name, signature=signature, reasons=tuple(failed.splitlines()[:2])),
             effective=effective,
@@ -280,6 +309,9 @@ def _rows() -> tuple[Row, ...]:
         _row("gpu1", "rocm", stack="vllm", graphs="off"),
         _row(stack="sglang", graphs="full"),
         _row(stack="sglang", graphs="off"),
+        Row(params={"stack": "sglang", "graphs": "full", "all_reduce": "aiter"}, suites=frozenset({"full", "rocm"})),
+        _row("rocm", stack="sglang", graphs="full", all_reduce="custom"),
+        _row("rocm", stack="sglang", graphs="full", all_reduce="nccl"),
         _row("gpu2", "rocm", trigger="watchdog"),
         _row("gpu2", "rocm", trigger="watchdog", mode="thread_local"),
     ]
@@ -337,6 +369,11 @@ SCENARIO = Scenario(
             doc="where the middle kernel runs: forked by events or by wait_stream (joined), not forked, not joined",
         ),
         Axis(name="stack", values=("torch", "vllm", "sglang"), doc="who captures"),
+        Axis(
+            name="all_reduce",
+            values=("none", "custom", "nccl", "aiter"),
+            doc="SGLang's at TP=2: its own, that of NCCL or RCCL, or AITER's (ROCm); none at TP=1",
+        ),
         Axis(
             name="graphs",
             values=("own", "full", "piecewise", "off"),

@@ -36,6 +36,7 @@ FIXED: Final = (0, 22)
 """First vLLM that aborts on a thread."""
 SCENARIO_DEFAULTS: Final = {
     "destroy": "destroy_main", "peer": "destroys", "graphs": "0", "collective": "none", "layer": "raw",
+    "vllm": "installed",
 }  # fmt: skip
 PAIRS: Final[tuple[tuple[dict[str, str], tuple[dict[str, str], ...], tuple[str, ...]], ...]] = (
     ({"graphs": "1"}, ({}, {"graphs": "1", "destroy": "abort_thread"}), ("laptop", "gpu2", "rocm")),
@@ -55,6 +56,16 @@ PAIRS: Final[tuple[tuple[dict[str, str], tuple[dict[str, str], ...], tuple[str, 
     (
         {"graphs": "1", "peer": "SIGKILL"},
         ({"graphs": "1", "peer": "SIGKILL", "destroy": "abort_thread"},),
+        (),
+    ),
+    (
+        {"layer": "pynccl", "graphs": "1", "destroy": "shipped", "vllm": "0.21.0"},
+        ({"layer": "pynccl", "graphs": "1", "destroy": "shipped", "vllm": "0.22.0"},),
+        (),
+    ),
+    (
+        {"layer": "vllm_tp2", "graphs": "1", "destroy": "shipped", "vllm": "0.21.0"},
+        ({"layer": "vllm_tp2", "graphs": "1", "destroy": "shipped", "vllm": "0.22.0"},),
         (),
     ),
     (
@@ -84,7 +95,7 @@ def describe(params: Params) -> Description:
 
 def expect(params: Params, environment: Environment) -> Expectation | None:
     """What NCCL 2.28 waits for in its source, and what was seen on two H200s before this scenario was written."""
-    version = release(environment.packages.get("vllm", ""))
+    version = release(environment.packages.get("vllm", "") if params["vllm"] == "installed" else params["vllm"])
     if params["layer"] == "vllm_tp2":
         return _expect_engine(params, version)
     if params["destroy"] == "shipped" and version and version < FIXED:
@@ -125,6 +136,8 @@ def requires(params: Params, environment: Environment) -> str | None:
     if params["layer"] == "raw":
         if params["destroy"] == "shipped":
             return "raw NCCL has no caller of its own: destroy=shipped needs a layer above it"
+        if params["vllm"] != "installed":
+            return "raw NCCL knows no vLLM: another release needs a layer above it"
         return missing_gpu_torch(environment, 2)
     if params["layer"] == "vllm_tp2" and (params["destroy"], params["peer"]) != ("shipped", "destroys"):
         return "an engine ends its communicators in its own way: destroy=shipped, peer=destroys"
@@ -134,15 +147,25 @@ def requires(params: Params, environment: Environment) -> str | None:
 def launch(params: Params, environment: Environment) -> Launch:
     """Run the two ranks, or the engine whose EngineCore is killed."""
     del environment
+    overlays = {"vllm": params["vllm"]} if params["layer"] != "raw" else {}
     if params["layer"] == "vllm_tp2":
         kill = Fault(name="kill_core", action=SendSignal(signal="SIGKILL", target="VLLM::EngineCore"), at="fault_now")
         return Launch(
-            module="scenarios.programs.nccl_destroy_vllm", faults=(kill,), expected_s=110, deadline_s=360, gpus=2
+            module="scenarios.programs.nccl_destroy_vllm",
+            faults=(kill,),
+            overlays=overlays,
+            expected_s=110,
+            deadline_s=360,
+            gpus=2,
         )
     hangs = stuck_in(params) is not None
     above = 12.0 if params["layer"] == "pynccl" else 0.0
     return Launch(
-        module="scenarios.programs.nccl_destroy", expected_s=(33.0 if hangs else 14.0) + above, deadline_s=200, gpus=2
+        module="scenarios.programs.nccl_destroy",
+        overlays=overlays,
+        expected_s=(33.0 if hangs else 14.0) + above,
+        deadline_s=200,
+        gpus=2,
     )
 
 
@@ -255,6 +278,12 @@ SCENARIO = Scenario(
         Axis(name="graphs", values=("0", "1", "8"), doc="CUDA graphs that hold an all-reduce, per rank", shown=True),
         Axis(name="collective", values=("none", "pending"), doc="an all-reduce of rank 0 that rank 1 never joins"),
         Axis(name="layer", values=("raw", "pynccl", "vllm_tp2"), doc="who calls NCCL"),
+        Axis(
+            name="vllm",
+            values=("installed", "0.21.0", "0.22.0"),
+            doc="release of vLLM: 0.21 destroys on the main thread, 0.22 and later abort on one that they leave",
+            package="vllm",
+        ),
     ),
     rows=(
         *(_row(*suites, **cell) for failing, controls, suites in PAIRS for cell in (failing, *controls)),

@@ -57,7 +57,8 @@ def describe(params: Params) -> Description:  # noqa: PLR0911 - one return a mec
     if params["dtype"] != "float32":
         return Description(kind=Kind.NATIVE)
     if params["mode"] == "sync" or params["turns"] != "3":
-        return Description(kind=Kind.NATIVE, control_of={**params, "dtype": "bfloat16"})
+        rounded = {**params, "dtype": "bfloat16"} if params["device"] != "cpu" else None
+        return Description(kind=Kind.NATIVE, control_of=rounded)
     return Description(kind=Kind.NATIVE, control_of={"handles": "weak", "device": params["device"]})
 
 
@@ -79,6 +80,12 @@ def expect(params: Params, environment: Environment) -> Expectation | None:  # n
     if params["routing"] == "random" and params["servers"] != "1":
         reason = "half of the later turns reach a server that has nothing of the conversation in its prefix cache"
         return Expectation(verdict=reproduced, reason=reason, signature=SIGNATURES["missed"])
+    if params["dtype"] != "float32" and params["device"] == "cpu":
+        reason = (
+            "vLLM's products on the CPU (onednn_mm of 0.32) sum a row the same way in any batch: in products of"
+            " 1 to 64 rows no element differed. Expected to differ before the first runs, as on a GPU; no answer did"
+        )
+        return Expectation(verdict=absent, reason=reason)
     if params["dtype"] != "float32":
         reason = (
             "the sums of a batch are rounded otherwise than those of one request, and in bfloat16, with its 8 bits, the"

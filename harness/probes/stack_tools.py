@@ -60,8 +60,8 @@ def tools_for(pid: int, without: frozenset[str] = frozenset()) -> Sequence[Stack
     for debugger in DEBUGGERS:
         if (found := find(debugger)) and debugger.replace("-", "_") not in without:
             quiet = ("-batch", "-nx", "-iex", "set debuginfod enabled off", "-ex", "thread apply all bt")
-            argv = (found, "-p", str(pid), *quiet)
-            able.append(StackTool(name=debugger, argv=argv, suffix="gdb.txt", seconds=8.0))
+            words = (found, "-p", str(pid), *quiet)
+            able.append(StackTool(name=debugger, argv=words, suffix="gdb.txt", seconds=8.0))
     return able
 
 

@@ -7,19 +7,22 @@ from importlib.metadata import version
 
 from harness import child
 from scenarios.programs.graph_capture_vllm import LOADS
-from scenarios.programs.sglang_server import answer, answers, captured, complaint, output, start_server
+from scenarios.programs.sglang_server import AITER, answer, answers, captured, complaint, output, start_server
 
 STOP_S = 30.0
 
 
-def run(graphs: str) -> None:
+def run(graphs: str, all_reduce: str) -> None:
     """Start, look at the graphs, serve, and end."""
     with child.phase("server_start"):
-        server = start_server(graphs)
+        server = start_server(graphs, all_reduce)
         server.wait_ready()
-    count = captured(output())
+    said = output()
+    count = captured(said)
     seen = "full" if count else "off"
-    child.mark("graph_state", graphs=seen, mode=f"decode graphs {seen}", captured=count, sglang=version("sglang"))
+    told = {"all_reduce": "aiter" if AITER in said else "custom"} if all_reduce in {"aiter", "custom"} else {}
+    mode = f"decode graphs {seen}"
+    child.mark("graph_state", graphs=seen, mode=mode, captured=count, sglang=version("sglang"), **told)
     with child.phase("warm_up"):
         answer(server, 32)
     for name, concurrency, requests, tokens in LOADS:
@@ -37,7 +40,7 @@ def run(graphs: str) -> None:
 def main() -> None:
     """Run the cell; a server that fails is an observation, with the first error of its log."""
     try:
-        run(child.params()["graphs"])
+        run(child.params()["graphs"], child.params().get("all_reduce", "none"))
     except Exception as error:  # noqa: BLE001 - whatever kept the server from serving is what the cell is about
         said = complaint(output())
         child.observe_error("engine_failed", RuntimeError(f"{said}\n{error}") if said else error)

@@ -139,6 +139,10 @@ class Cell:
         )
         return Rollout(scheduler, count, turns=self.turns, mode=cast("Mode", mode))
 
+    def whole(self, done: Sequence[Conversation]) -> bool:
+        """Whether every conversation came to its end."""
+        return all(len(one.answers) == self.turns for one in done)
+
     async def measured(self, asked: Sequence[str]) -> list[Conversation]:
         """Run the conversations of the cell and record what became of them, how fast, and with which cache."""
         before, self.clients.missed = prefix_cache(self.manager.addresses), 0
@@ -147,7 +151,7 @@ class Cell:
             done = await self.rollout(self.settings["mode"]).run(asked)
         seconds = time.monotonic() - begin
         cache = {}
-        if not any(one.error for one in done):
+        if self.whole(done):  # otherwise a server may be gone, and its counters with it
             after = prefix_cache(self.manager.addresses)
             cache = {name: after[name] - before[name] for name in after}
         tokens = sum(one.tokens for one in done)
@@ -235,7 +239,7 @@ async def run_cell(cell: Cell, held: list[WorkerGroup]) -> None:
         await cell.load(freed)
     asked = prompts(long=CONVERSATIONS // 2 if cell.settings["fault"] == "too_long" else 0)
     done = await cell.measured(asked)
-    if all(len(one.answers) == cell.turns for one in done):
+    if cell.whole(done):
         await cell.compare(done, asked)
 
 

@@ -20,9 +20,18 @@ from scenarios.programs.tiny_model import tiny_model
 from scenarios.programs.vllm_server import Server
 
 GRAPHS: Final = {"full": ("--cuda-graph-max-bs", "8"), "off": ("--disable-cuda-graph",)}
+ALL_REDUCE: Final[dict[str, tuple[str, ...]]] = {
+    "none": (),
+    "custom": ("--tp-size", "2"),
+    "nccl": ("--tp-size", "2", "--disable-custom-all-reduce"),
+    "aiter": ("--tp-size", "2"),
+}
+"""Between ``custom`` and ``aiter`` the variable SGLANG_USE_AITER_AR decides, which the cell sets."""
+AITER: Final = "AiterCustomAllreduce"
+"""What the log names when AITER's all-reduce is taken (``custom_all_reduce.py``)."""
 CAPTURED: Final = re.compile(r"Capture .*graph.* end\b", re.IGNORECASE)
 """What the scheduler logs after each kind of graph (``cuda_graph_setup.py``; ``model_runner.py`` before 0.5.17)."""
-SAID: Final = re.compile(r"^.*(?:CUDA error|HIP error|Error: |Capture .*failed).*$", re.MULTILINE)
+SAID: Final = re.compile(r"^.*(?:CUDA error|HIP error|HSA_STATUS_ERROR|Error: |Capture .*failed).*$", re.MULTILINE)
 OPTIONS: Final = (
     "--load-format", "dummy", "--dtype", "bfloat16", "--context-length", "2048", "--max-running-requests", "16",
     "--mem-fraction-static", "0.1", "--attention-backend", "triton", "--sampling-backend", "pytorch",
@@ -32,14 +41,14 @@ OPTIONS: Final = (
 ANSWER_S: Final = 120.0
 
 
-def start_server(graphs: str = "off") -> Server:
+def start_server(graphs: str = "off", all_reduce: str = "none") -> Server:
     """Start SGLang's HTTP server on a free port of the loopback interface, with decode graphs or without."""
     prepare_environment()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     command = [sys.executable, "-m", "sglang.launch_server", "--model-path", tiny_model("dense"), "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--served-model-name", "tiny", *OPTIONS, *GRAPHS[graphs]]
+    command += ["--port", str(port), "--served-model-name", "tiny", *OPTIONS, *GRAPHS[graphs], *ALL_REDUCE[all_reduce]]
     return Server(process=subprocess.Popen(command), port=port, model="tiny")
 
 

@@ -9,7 +9,7 @@ import pytest
 from harness.attempt import Attempt, FaultRecord, Judgement, Process
 from harness.errors import ExitCode
 from harness.events import ProcessKey
-from harness.judge import NOT_UNDONE, Row, as_expected, findings, judge_attempt, normalise
+from harness.judge import NOT_UNDONE, Row, as_expected, findings, in_effect, judge_attempt, normalise
 from harness.outcome import ExitStatus, Kind, StatusSource, Verdict, VerdictName
 from harness.plan import Cell
 from harness.run import exit_code
@@ -90,6 +90,24 @@ def test_as_expected(
     """A verdict is compared with the declared one and its signature; untestable and undeclared are neither."""
     cell = Cell(scenario="s", id="i", params={}, kind=Kind.NATIVE, expected=expected, expected_signature=signature)
     assert as_expected(cell, Verdict(name=verdict, signature=said)) is outcome
+
+
+@pytest.mark.parametrize(
+    ("installed", "said", "found"),
+    [
+        ({"verl": "0.5.0"}, {}, "0.5.0"),
+        ({}, {"verl": "0.5.0"}, "0.5.0"),
+        ({"verl": "0.5.0+g1a2b3c4.dirty"}, {"verl": "0.5.0"}, "0.5.0+g1a2b3c4.dirty"),
+        ({"verl": "0+g1a2b3c4"}, {"verl": "0.5.0"}, "0.5.0+g1a2b3c4"),
+        ({"verl": "0.4.0"}, {"verl": "0.5.0"}, "0.5.0"),
+        ({"verl": "2.0+g1"}, {"verl": "2.0+cpu"}, "2.0+cpu"),
+    ],
+)
+def test_the_commit_of_a_checkout_stands_in_the_row(
+    installed: dict[str, str], said: dict[str, str], found: str
+) -> None:
+    """A program tells its release; which commit of it lay on its path is known from outside alone."""
+    assert in_effect(installed, said) == {"verl": found}
 
 
 def row(verdict: VerdictName, expected: bool | None, cell: str = "c") -> Row:

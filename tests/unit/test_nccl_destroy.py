@@ -126,7 +126,7 @@ def test_workers_of_an_engine(
 
 def test_expectations_follow_the_release_of_vllm() -> None:
     """0.21 destroys on the main thread, 0.22 aborts on another one: the same cells, the other verdict."""
-    selection = {"layer": ("vllm_tp2", "pynccl"), "destroy": ("shipped",), "graphs": ("1",)}
+    selection = {"layer": ("vllm_tp2", "pynccl"), "destroy": ("shipped",), "graphs": ("1",), "vllm": ("installed",)}
     for vllm, verdict in (("0.21.0", VerdictName.REPRODUCED), ("0.22.0", VerdictName.ABSENT)):
         machine = dataclasses.replace(MACHINE, packages={**MACHINE.packages, "vllm": vllm})
         cells = plan([SCENARIO], machine, selection=selection)
@@ -151,3 +151,13 @@ def test_only_what_holds_a_graph_or_waits_for_a_rank_hangs() -> None:
 def test_gpu_memory_is_summed_per_process() -> None:
     """One line per GPU and process; a figure that the driver does not give counts as nothing, the process is listed."""
     assert gpu_memory.parse("77, 1470\n77, 30\n78, [N/A]\n\nNo running processes found\n") == {77: 1500, 78: 0}
+
+
+def test_a_release_that_is_asked_for_counts_before_the_installed_one() -> None:
+    """Two releases beside each other on one machine: the older hangs, the newer is its control."""
+    machine = dataclasses.replace(MACHINE, packages={**MACHINE.packages, "vllm": "0.26.0"})
+    selection = {"layer": ("pynccl",), "destroy": ("shipped",), "vllm": ("0.21.0", "0.22.0")}
+    old, new = plan([SCENARIO], machine, suite="gpu-full", selection=selection)
+    assert (old.expected, new.expected) == (VerdictName.REPRODUCED, VerdictName.ABSENT)
+    assert new.control_of == old.id
+    assert SCENARIO.launch(old.params, machine).overlays == {"vllm": "0.21.0"}

@@ -6,14 +6,19 @@ values filled in by hand; no SGLang has been run on a GPU by this project yet.
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from harness.attempt import Attempt
 from harness.outcome import VerdictName
+from harness.plan import cell_at
 from harness.roles import role
+from scenarios.graph_capture import SCENARIO as CAPTURE
 from scenarios.orphaned_engine import SCENARIO, oracle
 from scenarios.programs.sglang_server import captured, complaint
-from tests.unit.attempts import attempt, fault, process
+from tests.unit.attempts import attempt, error, fault, process
+from tests.unit.test_plan import MACHINE
 
 OLD = "[2026-11-21 09:00:00] Capture cuda graph end. Time elapsed: 1.20 s. mem usage=0.10 GB. avail mem=70.00 GB.\n"
 NEW = "[2026-11-21 09:00:00] Capture decode CUDA graph end. elapsed=1.20 s, mem usage=0.10 GB.\n"
@@ -69,8 +74,35 @@ def test_an_engine_that_outlives_its_server_is_an_orphan(
 
 def test_only_what_was_written_for_sglang_is_offered() -> None:
     """Other targets and moments are refused with the reason, not run as something else."""
-    from tests.unit.test_plan import MACHINE
-
     params = SCENARIO.complete({"target": "worker", "stack": "sglang"})
     assert "only the API server" in str(SCENARIO.requires(params, MACHINE))
     assert SCENARIO.requires(SCENARIO.complete({"stack": "sglang"}), MACHINE) is not None
+
+
+@pytest.mark.parametrize(
+    ("rocm", "all_reduce", "verdict"),
+    [
+        ("7.2.0", "aiter", VerdictName.REPRODUCED),
+        ("7.2.1", "aiter", VerdictName.ABSENT),
+        ("7.2.0", "custom", VerdictName.ABSENT),
+        (None, "nccl", VerdictName.ABSENT),
+    ],
+)
+def test_the_all_reduce_of_sglang_decides_up_to_rocm_7_2_0(
+    rocm: str | None, all_reduce: str, verdict: VerdictName
+) -> None:
+    """As sglang#23581 tells it; AITER's cell is for AMD, with SGLang's own all-reduce as its control."""
+    gpus, packages = ("MI300X",) * 2, {**MACHINE.packages, "sglang": "0.5.17"}
+    machine = dataclasses.replace(MACHINE, gpus=gpus, rocm=rocm, packages=packages)
+    cell = cell_at(CAPTURE, CAPTURE.complete({"stack": "sglang", "graphs": "full", "all_reduce": all_reduce}), machine)
+    assert (cell.expected, cell.untestable) == (verdict, None)
+    assert CAPTURE.launch(cell.params, machine).gpus == 2
+    assert (cell.control_of is not None) is (all_reduce == "custom")
+
+
+def test_an_abort_by_rocm_is_the_failure_that_it_is() -> None:
+    """The first line of the log that names it is what the program hands over."""
+    text = "Queue aborting with error : HSA_STATUS_ERROR_EXCEPTION: An HSAIL operation resulted in a hardware exception"
+    params = CAPTURE.complete({"stack": "sglang", "graphs": "full", "all_reduce": "aiter"})
+    found = CAPTURE.oracle(attempt(params, error("engine_failed", "RuntimeError", text))).verdict
+    assert (found.name, found.signature) == (VerdictName.REPRODUCED, "HSA_STATUS_ERROR_EXCEPTION")

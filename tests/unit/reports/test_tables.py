@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from harness.cli.main import cli
 from harness.errors import UsageError
-from reports.formats import to_csv, to_json
+from reports.formats import died_of, to_csv, to_json
 from reports.load import load_rows
 from reports.markdown import to_markdown
 from reports.publish import publish
@@ -51,6 +51,24 @@ def test_text_of_programs_cannot_break_a_table(run: Path) -> None:
     (line,) = (line for line in text.splitlines() if line.startswith("| sample "))
     assert r"a\|b &lt;script>" in line
     assert "@someone" not in text
+
+
+@pytest.mark.parametrize(
+    ("title", "shown"),
+    [
+        ("/home/somebody/.venv/bin/python -m scenarios.programs.offline_script", "offline_script"),
+        ("/home/somebody/bin/trainer --fast", "trainer"),
+        ("trainer", "trainer"),
+        ("/usr/bin/python -m", "python"),
+        ("", "?"),
+    ],
+)
+def test_a_death_without_a_role_is_named_by_its_program(run: Path, title: str, shown: str) -> None:
+    death = {"pid": 1, "name": title, "role": "other", "signal": "SIGKILL", "status_source": "pidfd", "by": "fault:x"}
+    row = load_rows(run)[0]
+    assert (
+        died_of(sample.change(row, processes={**row.processes, "signal_deaths": [death]})) == f"{shown} SIGKILL (fault)"
+    )
 
 
 def test_csv_and_json_have_every_row(run: Path) -> None:
