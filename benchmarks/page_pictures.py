@@ -13,6 +13,8 @@ from typing import Final, Literal
 from tests.browser import missing, opened
 
 IMAGES: Final = Path(__file__).resolve().parents[1] / "docs" / "images"
+SETTLE_MS: Final = 2000
+"""Until a long page has scrolled to where its fragment points, in milliseconds."""
 WIDTHS: Final[dict[int, Literal["light", "dark"]]] = {1280: "light", 390: "dark"}
 
 
@@ -24,6 +26,7 @@ def main() -> None:
     for view, fragment in (("summary", ""), ("cells", "#cells"), ("timeline", f"#{attempt}")):
         for width, scheme in WIDTHS.items():
             with opened(page, width=width, scheme=scheme, fragment=fragment) as seen:
+                seen.page.wait_for_timeout(SETTLE_MS)
                 if seen.console:
                     sys.exit(f"{view} at {width}: {seen.console}")
                 seen.page.screenshot(path=IMAGES / f"report-{view}-{width}.png")

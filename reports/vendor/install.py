@@ -36,15 +36,17 @@ def requirements(roots: Iterable[str], overlays: Mapping[str, str], versions: Ma
     """
     recorded = {_key(name): version for name, version in versions.items()}
     by_module = metadata.packages_distributions()
-    waiting = [dist for root in roots for dist in by_module.get(root, [])]
-    waiting += [name for name in _OFTEN if _key(name) in recorded and set(roots) & _OFTEN[name]]
+    waiting = [(dist, "") for root in roots for dist in by_module.get(root, [])]
+    waiting += [(name, "") for name in _OFTEN if _key(name) in recorded and set(roots) & _OFTEN[name]]
     found: dict[str, str] = {}
+    seen: set[tuple[str, str]] = set()
     while waiting:
-        name = waiting.pop()
-        if _key(name) in found or _key(name) not in recorded:
+        name, extra = waiting.pop()
+        if (_key(name), extra) in seen or _key(name) not in recorded:
             continue
+        seen.add((_key(name), extra))
         found[_key(name)] = recorded[_key(name)]
-        waiting += _needed(name)
+        waiting += _needed(name, extra)
     return dict(sorted((found | {_key(name): version for name, version in overlays.items()}).items()))
 
 
@@ -70,7 +72,8 @@ def script(needed: Mapping[str, str]) -> tuple[str, str]:
     return lines, SCRIPT.format(torch=torch)
 
 
-def _needed(name: str) -> list[str]:
+def _needed(name: str, extra: str) -> list[tuple[str, str]]:
+    """Return what a distribution needs, with one of its extras or none, each with none and with each of its extras."""
     try:
         listed = metadata.requires(name) or []
     except metadata.PackageNotFoundError:
@@ -81,8 +84,8 @@ def _needed(name: str) -> list[str]:
             requirement = Requirement(text)
         except InvalidRequirement:
             continue
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            found.append(requirement.name)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+            found += [(requirement.name, one) for one in ("", *requirement.extras)]
     return found
 
 

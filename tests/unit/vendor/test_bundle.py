@@ -16,6 +16,7 @@ from harness.errors import UsageError
 from harness.probes.collectors import FOLDER, INDEX, Collected, Index
 from reports.redaction.redactor import Redactor
 from reports.vendor.bundle import Bundle, LeakError, Request, bundle
+from reports.vendor.install import requirements
 from reports.vendor.vendors import VENDORS
 from tests.unit.redaction.planting import made, survives
 from tests.unit.reports import sample
@@ -119,3 +120,16 @@ def test_without_redaction_everything_stands_there_and_it_is_said(run: Path) -> 
 def test_a_cell_that_cannot_be_reported_is_one_line(run: Path, cell: str, what: str) -> None:
     with pytest.raises(UsageError, match=what):
         make(run, cell=cell)
+
+
+def test_requirements_follow_the_extras_that_a_package_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``web[standard]`` brings what ``web`` alone does not; what was not installed is not asked for."""
+    listed = {
+        "engine": ["web[standard]>=1"],
+        "web": ["base", 'server[standard]; extra == "standard"', 'other; extra == "all"'],
+        "server": ['loop; extra == "standard"', 'gone; extra == "standard"'],
+    }
+    monkeypatch.setattr("reports.vendor.install.metadata.packages_distributions", lambda: {"engine": ["engine"]})
+    monkeypatch.setattr("reports.vendor.install.metadata.requires", lambda name: listed.get(name, []))
+    installed = dict.fromkeys(("engine", "web", "base", "server", "loop", "other"), "1.0")
+    assert set(requirements(["engine"], {}, installed)) == {"engine", "web", "base", "server", "loop"}
