@@ -157,7 +157,7 @@ def _memory(rows: Sequence[Row]) -> Iterator[str]:
     held = [(row, one) for row in rows for one in row.gpu.get("holders", ())]
     if held:
         lines = [(row.cell, f"pid {one['pid']}", str(one["name"])[:70], str(one["mib"])) for row, one in held]
-        yield "## GPU memory by process\n\nThe most that was seen of each.\n"
+        yield "## GPU memory by process\n\nThe most in samples 5 s apart: a shorter peak can lie between two.\n"
         yield _table(("cell", "who", "name", "MiB"), lines)
 
 
