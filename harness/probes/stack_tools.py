@@ -18,8 +18,10 @@ from typing import Final
 
 from harness.probes.proc import read_bytes
 
-DEBUGGERS: Final = ("gdb", "cuda-gdb", "rocgdb")
-"""They print alike. Those of the GPU vendors stop the GPU as well as the process, and are tried last."""
+DEBUGGERS: Final = {"gdb": 8.0, "cuda-gdb": 16.0, "rocgdb": 16.0}
+"""With the time of each in seconds. They print alike. Those of the GPU vendors stop the GPU as well as the process, and
+are tried last: on an H100 cuda-gdb took 9.7 s, and the process may not have survived it (docs/evidence/gpu_tools.md).
+"""
 BESIDE_CUDA: Final = Path("/usr/local/cuda/bin")
 """Where NVIDIA's installer puts its tools, often without telling the PATH."""
 
@@ -57,11 +59,11 @@ def tools_for(pid: int, without: frozenset[str] = frozenset()) -> Sequence[Stack
             able.append(StackTool(name="pystack", argv=remote, suffix="pystack.txt", seconds=8.0))
     if (eu_stack := find("eu-stack")) and "eu_stack" not in without:
         able.append(StackTool(name="eu-stack", argv=(eu_stack, "-m", "-p", str(pid)), suffix="eu.txt", seconds=6.0))
-    for debugger in DEBUGGERS:
+    for debugger, seconds in DEBUGGERS.items():
         if (found := find(debugger)) and debugger.replace("-", "_") not in without:
             quiet = ("-batch", "-nx", "-iex", "set debuginfod enabled off", "-ex", "thread apply all bt")
             words = (found, "-p", str(pid), *quiet)
-            able.append(StackTool(name=debugger, argv=words, suffix="gdb.txt", seconds=8.0))
+            able.append(StackTool(name=debugger, argv=words, suffix="gdb.txt", seconds=seconds))
     return able
 
 
