@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections import deque
 from typing import Final
 
 from harness.child import COOKIE
@@ -31,6 +32,8 @@ POLL_S: Final = 0.004
 """Longest time between two looks for new processes, in seconds."""
 RETRY_NS: Final = tuple(step * 1_000_000 for step in (0, 5, 20, 75, 200, 400, 800))
 """When an unclaimed new pid is looked at again: the fork may not be complete, the exec that brings the cookie later."""
+GONE: Final = 3
+"""At this look, 100 ms after the first, a pid without a process is no fork under way any more: it has died."""
 FULL_SCAN: Final = 4096
 """From so many new pids on, /proc is listed instead."""
 
@@ -65,7 +68,8 @@ class Observer:
         self._told: dict[int, ExitStatus] = {}
         """Statuses that the connector told of processes whose end has not been entered yet."""
         self._by_fd: dict[int, Entry] = {}
-        self._pending: list[tuple[int, int, int]] = []
+        self._pending: tuple[deque[tuple[int, int]], ...] = tuple(deque() for _ in RETRY_NS)
+        """For each look, the new pids that wait for it: when, in monotonic nanoseconds, and which."""
         self._zombies: list[Entry] = []
         self._wrap = proc.pid_max()
         self._last = proc.last_pid()
@@ -139,16 +143,13 @@ class Observer:
         now = time.monotonic_ns()
         last = proc.last_pid()
         if last != self._last:
-            fresh = [(pid, 0, now) for pid in self._new_numbers(last) if pid not in self.ledger.by_pid]
+            self._pending[0].extend((now, pid) for pid in self._new_numbers(last))
             self._last = last
-            self._pending = fresh + self._pending
-        waiting: list[tuple[int, int, int]] = []
-        for pid, tries, due in self._pending:
-            if due > now:
-                waiting.append((pid, tries, due))
-            elif not self._try_claim(pid) and tries + 1 < len(RETRY_NS):
-                waiting.append((pid, tries + 1, now + RETRY_NS[tries + 1]))
-        self._pending = waiting
+        for look, queue in enumerate(self._pending):
+            while queue and queue[0][0] <= now:
+                _, pid = queue.popleft()
+                if not self._try_claim(pid, look) and look + 1 < len(self._pending):
+                    self._pending[look + 1].append((now + RETRY_NS[look + 1], pid))
 
     def _new_numbers(self, last: int) -> list[int]:
         if last > self._last:
@@ -158,14 +159,14 @@ class Observer:
             return [*range(self._last + 1, self._wrap), *range(300, last + 1)]
         return proc.all_pids()
 
-    def _try_claim(self, pid: int) -> bool:
+    def _try_claim(self, pid: int, look: int = 0) -> bool:
         """Enter a process if it is ours; true when there is nothing more to be asked about this pid."""
         if pid in self.ledger.by_pid or pid in self.helpers or pid == self._self:
             return True
         try:
             pidfd = linux.open_pidfd(pid)
         except OSError:
-            return False
+            return look >= GONE
         if pidfd is None:
             return True
         stat = proc.read_stat(pid)
