@@ -70,9 +70,9 @@ def read_cookie(pid: int, variable: bytes) -> str | None:
     return tail.partition(b"\0")[0].decode(errors="replace") if found else None
 
 
-def last_pid() -> int:
-    """Return the pid that the kernel gave out last in this pid namespace (fifth field of /proc/loadavg)."""
-    return int(read_bytes("/proc/loadavg").split()[-1])
+def last_pid(loadavg: int) -> int:
+    """Return the pid that the kernel gave out last in this pid namespace: the fifth field of the open /proc/loadavg."""
+    return int(os.pread(loadavg, 128, 0).split()[-1])
 
 
 def all_pids() -> list[int]:

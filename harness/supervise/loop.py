@@ -41,7 +41,7 @@ from harness.supervise.gpu_watch import GpuWatch
 from harness.supervise.hang import QUIET_S, HangDetector
 from harness.supervise.ledger import Ledger
 from harness.supervise.merged import merge_captures, standing, write_merged
-from harness.supervise.observer import Observer
+from harness.supervise.observer import POLL_S, TICK_S, Observer
 from harness.supervise.shm import ShmWatch
 from harness.supervise.stop import Action, Course, Situation, State, step
 
@@ -164,7 +164,7 @@ class _Attempt:
         course = Course(state=State.RUNNING, since=self.started)
         slow = 0.0
         while course.state is not State.DONE:
-            self.observer.wait()
+            self.observer.wait(TICK_S if self.capture is None or self.capture.done else POLL_S)
             self.shm.appeared()
             self._read_channel()
             self.faults.tick()
@@ -191,7 +191,7 @@ class _Attempt:
         while self.ledger.running() and time.monotonic() < until:
             for entry in self.ledger.running():
                 _send(entry.pidfd, signal.SIGKILL)
-            self.observer.wait(0.02)
+            self.observer.wait()
         self._close()
 
     def _close(self) -> None:

@@ -30,6 +30,8 @@ from harness.supervise.ledger import Entry, Ledger
 
 POLL_S: Final = 0.004
 """Longest time between two looks for new processes, in seconds."""
+TICK_S: Final = 0.02
+"""Longest time in `Observer.wait`, in seconds: what else its caller looks at need not be that prompt."""
 RETRY_NS: Final = tuple(step * 1_000_000 for step in (0, 5, 20, 75, 200, 400, 800))
 """When an unclaimed new pid is looked at again: the fork may not be complete, the exec that brings the cookie later."""
 GONE: Final = 3
@@ -72,7 +74,8 @@ class Observer:
         """For each look, the new pids that wait for it: when, in monotonic nanoseconds, and which."""
         self._zombies: list[Entry] = []
         self._wrap = proc.pid_max()
-        self._last = proc.last_pid()
+        self._load = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+        self._last = proc.last_pid(self._load)
 
     def watch_fd(self, descriptor: int) -> None:
         """Wake `wait` up when a descriptor of the caller becomes readable."""
@@ -91,18 +94,27 @@ class Observer:
         for pid in self._group.pids() if self._group is not None else ():
             self._try_claim(pid)
 
-    def wait(self, timeout_s: float = POLL_S) -> None:
-        """Wait for the next change, at most ``timeout_s``, and enter all births and deaths that can be seen."""
+    def wait(self, timeout_s: float = TICK_S) -> None:
+        """Enter all births and deaths that can be seen, until there was one, for ``timeout_s`` at most."""
+        until = time.monotonic() + timeout_s
+        while not self._look(min(POLL_S, timeout_s)) and time.monotonic() < until:
+            pass
+
+    def _look(self, timeout_s: float) -> bool:
+        """Wait for the next change; return whether there was one."""
+        alive = len(self._by_fd)
         ready = self._epoll.poll(timeout_s)
         if self._connector is not None:
             self._read_connector(self._connector)
         self._find_new()
+        changed = bool(ready) or len(self._by_fd) != alive
         for descriptor, mask in ready:
             if entry := self._by_fd.get(descriptor):
                 self._ending(entry, hung_up=bool(mask & select.EPOLLHUP))
         for entry in [entry for entry in self._zombies if not entry.dead]:
             self._reap(entry)
         self._zombies = [entry for entry in self._zombies if not entry.dead]
+        return changed
 
     def _read_connector(self, connector: Connector) -> None:
         for event in connector.read():
@@ -136,12 +148,13 @@ class Observer:
                 os.close(entry.pidfd)
         self._by_fd.clear()
         self._epoll.close()
+        os.close(self._load)
 
     # Births ---------------------------------------------------------------------------------------------------------
 
     def _find_new(self) -> None:
         now = time.monotonic_ns()
-        last = proc.last_pid()
+        last = proc.last_pid(self._load)
         if last != self._last:
             self._pending[0].extend((now, pid) for pid in self._new_numbers(last))
             self._last = last
