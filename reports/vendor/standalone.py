@@ -29,8 +29,6 @@ from typing import Any, NamedTuple
 CRASHES = frozenset({"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGSYS"})
 GRACE_S = 10.0
 """How long processes may outlive the program before they are ended, in seconds."""
-STOPPED_S = 5.0
-"""For how long a process is stopped before that is said, in seconds."""
 
 
 class VerdictName(StrEnum):
@@ -141,18 +139,6 @@ class FaultRecord:
     detail: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Suspicion:
-    """A process that was seen to be stopped; other hangs are not looked for."""
-
-    suspicion: str
-    reasons: tuple[str, ...]
-    t_ns: int
-    keys: tuple[ProcessKey, ...]
-    proved: bool
-    waiter: ProcessKey | None = None
-
-
 @dataclass(kw_only=True)
 class Attempt:
     """All that was seen of the run."""
@@ -170,7 +156,7 @@ class Attempt:
     phases: tuple[Mark, ...] = ()
     faults: tuple[FaultRecord, ...] = ()
     leftovers: tuple[Any, ...] = ()
-    suspicions: tuple[Suspicion, ...] = ()
+    suspicions: tuple[Any, ...] = ()
     stacks: tuple[str, ...] = ()
     standing: tuple[Any, ...] = ()
     gpu_samples: tuple[Any, ...] = ()
@@ -222,9 +208,6 @@ class Watch:
         self.nonce = False
         self.faults: list[FaultRecord] = []
         self.stopped: list[tuple[Strike, FaultRecord, Process]] = []
-        self.suspicions: list[Suspicion] = []
-        self.still: dict[ProcessKey, int] = {}
-        """Since when a process has been in state T."""
         self.seen: dict[ProcessKey, Process] = {}
         self.read = 0
         self.titled = 0.0
@@ -264,7 +247,7 @@ class Watch:
     def _births(self) -> None:
         table = {pid: stat for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if (stat := _stat(pid))}
         retitle = time.monotonic() - self.titled > 0.05  # noqa: PLR2004
-        for pid, (ppid, start, state) in table.items():
+        for pid, (ppid, start) in table.items():
             key = ProcessKey(pid, start)
             known = self.seen.get(key)
             if known is None and _descends(pid, table):
@@ -278,24 +261,8 @@ class Watch:
                 )
             elif known is not None and retitle and (title := _title(pid)) and title != known.name:
                 known.names = (*known.names, title)
-            if known is not None:
-                self._stands(known, state)
         if retitle:
             self.titled = time.monotonic()
-
-    def _stands(self, process: Process, state: str) -> None:
-        """Say once that a process has been stopped for long."""
-        if state != "T":
-            self.still.pop(process.key, None)
-            return
-        now = time.monotonic_ns()
-        since = self.still.setdefault(process.key, now)
-        if now - since < STOPPED_S * 1e9 or any(process.key in one.keys for one in self.suspicions):
-            return
-        reason = f"{process.name[:60]} (pid {process.key.pid}) has been stopped for {STOPPED_S:g} s (state T)"
-        self.suspicions.append(
-            Suspicion(suspicion="stopped", reasons=(reason,), t_ns=now, keys=(process.key,), proved=True)
-        )
 
     def _deaths(self, main: int) -> None:
         waiting = {process.pidfd: process for process in self.alive}
@@ -422,7 +389,6 @@ def reproduce(  # noqa: PLR0913 - the parts of one run
         marks=tuple(watch.attempt_marks),
         phases=tuple(watch.phases),
         faults=tuple(watch.faults),
-        suspicions=tuple(watch.suspicions),
     )
     return _conclude(attempt, oracle(attempt), scratch, expected)
 
@@ -496,16 +462,16 @@ def _last_lines(path: Path) -> tuple[str, ...]:
     return tuple(line[:300] for line in lines[-3:])
 
 
-def _stat(pid: int) -> tuple[int, int, str] | None:
-    """Return parent, start time and state of a process."""
+def _stat(pid: int) -> tuple[int, int] | None:
+    """Return parent and start time of a process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
-    return int(fields[1]), int(fields[19]), fields[0].decode()
+    return int(fields[1]), int(fields[19])
 
 
-def _descends(pid: int, table: Mapping[int, tuple[int, int, str]]) -> bool:
+def _descends(pid: int, table: Mapping[int, tuple[int, int]]) -> bool:
     me = os.getpid()
     while pid in table:
         pid = table[pid][0]

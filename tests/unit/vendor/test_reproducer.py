@@ -29,8 +29,9 @@ FAILING = [
     )
 ]
 REFUSED = {
-    "dp_ep_deadlock": "its oracle reads stuck_in, suspicions of hangs,",
-    "nccl_destroy": "its oracle reads standing, suspicions of hangs,",
+    "dp_ep_deadlock": "its oracle reads stuck_in, suspicions,",
+    "nccl_destroy": "its oracle reads standing, suspicions,",
+    "shm_stall": "its oracle reads suspicions,",
 }
 """What only a supervisor sees: a hang, and where it stands."""
 
@@ -84,7 +85,7 @@ def test_it_is_one_whole_file_that_imports_nothing_of_ours(scenario: Scenario) -
     assert checked.returncode == 0, checked.stdout
 
 
-@pytest.mark.parametrize("name", ["Attempt", "Process", "Mark", "FaultRecord", "Judgement", "Suspicion"])
+@pytest.mark.parametrize("name", ["Attempt", "Process", "Mark", "FaultRecord", "Judgement"])
 def test_the_stand_ins_have_the_fields_that_oracles_may_read(name: str) -> None:
     ours, theirs = getattr(standalone, name), getattr(attempt, name)
     missing = {field.name for field in dataclasses.fields(theirs)} - {field.name for field in dataclasses.fields(ours)}
