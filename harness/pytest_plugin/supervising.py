@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import select
 import signal
 import sys
 import traceback
@@ -37,6 +38,7 @@ from harness.supervise.loop import Command, Interrupts, supervise
 BROKEN: Final = "supervisor.txt"
 """What the supervisor itself stumbled over, in the folder of the test."""
 FAILED: Final = 70
+POLL_MS: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,17 +100,26 @@ def supervise_test(task: Task) -> Supervised:
 
 def _wait(pid: int, held: set[int] | set[signal.Signals]) -> int:
     interrupted: KeyboardInterrupt | None = None
-    while True:
-        try:
-            signal.pthread_sigmask(signal.SIG_SETMASK, held)
-            _, status = os.waitpid(pid, 0)
-        except KeyboardInterrupt as error:
-            interrupted = error
-            os.kill(pid, signal.SIGTERM)  # our own child, which has not been reaped: the pid is its
-        else:
-            if interrupted is not None:
-                raise interrupted
-            return status
+    ended = select.poll()
+    pidfd = os.pidfd_open(pid)
+    ended.register(pidfd, select.POLLIN)
+    try:
+        while True:
+            try:
+                signal.pthread_sigmask(signal.SIG_SETMASK, held)
+                # A signal that comes just before a system call is noticed after it: none may block for ever.
+                while not ended.poll(POLL_MS):
+                    pass
+                _, status = os.waitpid(pid, 0)
+            except KeyboardInterrupt as error:
+                interrupted = error
+                os.kill(pid, signal.SIGTERM)  # our own child, which has not been reaped: the pid is its
+            else:
+                if interrupted is not None:
+                    raise interrupted
+                return status
+    finally:
+        os.close(pidfd)
 
 
 def _supervisor(task: Task, parent: int, held: set[int] | set[signal.Signals]) -> None:
