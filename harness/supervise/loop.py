@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -47,6 +48,8 @@ from harness.supervise.stop import Action, Course, Situation, State, step
 
 SLOW_TICK_S: Final = 0.25
 """How often the costlier looks (titles, /dev/shm, progress display) are taken, in seconds."""
+STYLE: Final = re.compile(r"\x1b\[[0-9;]*m")
+"""Colours of a terminal (ECMA-48, select graphic rendition), which a record does not want."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -378,7 +381,7 @@ def _last_line(path: Path) -> str:
     try:
         with path.open("rb") as stream:
             stream.seek(max(0, path.stat().st_size - 4096))
-            lines = stream.read().decode(errors="replace").split("\n")
+            lines = STYLE.sub("", stream.read().decode(errors="replace")).split("\n")
     except OSError:
         return ""
     return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
