@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,8 @@ DEBUGGERS: Final = {"gdb": 8.0, "cuda-gdb": 16.0, "rocgdb": 16.0}
 """With the time of each in seconds. They print alike. Those of the GPU vendors stop the GPU as well as the process, and
 are tried last: on an H100 cuda-gdb took 9.7 s, and the process may not have survived it (docs/evidence/gpu_tools.md).
 """
+LARGE_FILE: Final = 16 << 20
+"""From so many bytes on, a program or library is taken to have many symbols."""
 BESIDE_CUDA: Final = Path("/usr/local/cuda/bin")
 """Where NVIDIA's installer puts its tools, often without telling the PATH."""
 
@@ -36,6 +39,8 @@ class StackTool:
     """Of the file that its output goes to; it tells the parser, too."""
     seconds: float
     """Its share of the time, in seconds, before it is cut off."""
+    names: tuple[str, ...] = ()
+    """What finds the names that the tool leaves out (`harness.stacks.eu_stack`); the addresses follow."""
 
 
 def find(name: str) -> str | None:
@@ -58,7 +63,10 @@ def tools_for(pid: int, without: frozenset[str] = frozenset()) -> Sequence[Stack
             remote = (pystack, "remote", "--native-all", str(pid))
             able.append(StackTool(name="pystack", argv=remote, suffix="pystack.txt", seconds=8.0))
     if (eu_stack := find("eu-stack")) and "eu_stack" not in without:
-        able.append(StackTool(name="eu-stack", argv=(eu_stack, "-m", "-p", str(pid)), suffix="eu.txt", seconds=6.0))
+        namer = find("eu-addr2line") if _maps_large_file(pid) else None
+        names = (namer, "-a", "-S", "-p", str(pid)) if namer else ()
+        words = (eu_stack, *(["-q"] if names else []), "-m", "-p", str(pid))
+        able.append(StackTool(name="eu-stack", argv=words, suffix="eu.txt", seconds=6.0, names=names))
     for debugger, seconds in DEBUGGERS.items():
         if (found := find(debugger)) and debugger.replace("-", "_") not in without:
             quiet = ("-batch", "-nx", "-iex", "set debuginfod enabled off", "-ex", "thread apply all bt")
@@ -75,6 +83,16 @@ def is_python(pid: int) -> bool:
     except OSError:
         return False
     return b"libpython" in read_bytes(f"/proc/{pid}/maps")
+
+
+def _maps_large_file(pid: int) -> bool:
+    """Whether so many symbols may be mapped that it is worth a second program to look for each but once."""
+    found = (line.split(maxsplit=5)[5:] for line in read_bytes(f"/proc/{pid}/maps").splitlines())
+    for path in {os.fsdecode(*rest) for rest in found if rest and rest[0].startswith(b"/")}:
+        with suppress(OSError):
+            if os.stat(path).st_size >= LARGE_FILE:  # noqa: PTH116 - a plain string
+                return True
+    return False
 
 
 def tracer_of(pid: int) -> int:

@@ -2,21 +2,24 @@
 
 What /proc says of every thread is written first; it needs no tracing stop. Then one tool after another is tried on each
 process until one gives a stack. Identity is checked before and after, partial results are kept and marked, and a target
-that a tool has left stopped is continued. For how long a tracer held it is measured by asking /proc meanwhile.
+that a tool has left stopped is continued. For how long a tracer held it is measured by asking /proc meanwhile. Names
+that can be found without holding the target (`StackTool.names`) are found afterwards.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
+
+import msgspec
 
 from harness.events import HarnessNote, ProcessKey, StacksCaptured
 from harness.probes import nccl_ras, proc
@@ -24,6 +27,7 @@ from harness.probes.gpu import Unavailable
 from harness.probes.stack_tools import StackTool, tools_for, tracer_of
 from harness.probes.threads import read_waits
 from harness.record import Sink
+from harness.stacks import eu_stack
 
 PARALLEL: Final = (os.cpu_count() or 1) + 1
 """Tools at once: as many as there are processors, and one that fills the gap between an end and the next start."""
@@ -57,6 +61,16 @@ class _Dump:
     """Whether it was, then."""
 
 
+@dataclass(slots=True)
+class _Naming:
+    """The search for the names of a dump that has been taken; what is not found in time stays an address."""
+
+    dump: _Dump
+    child: subprocess.Popen[bytes]
+    answers: IO[bytes]
+    until: float
+
+
 class CaptureJob:
     """One pass over a tree; `advance` never blocks, so that a supervisor can go on watching meanwhile."""
 
@@ -71,6 +85,7 @@ class CaptureJob:
         folder.mkdir(exist_ok=True)
         self._waiting = [_Target(key, list(tools_for(key.pid, without))) for key in keys]
         self._running: list[_Dump] = []
+        self._naming: list[_Naming] = []
         self._folder = folder
         self._sink = sink
         self._helpers = helpers
@@ -88,12 +103,15 @@ class CaptureJob:
             self._measure(dump)
             if dump.child.poll() is not None or now > min(self._deadline, dump.started + dump.tool.seconds):
                 self._collect(dump)
-        while self._waiting and len(self._running) < PARALLEL:
+        for naming in list(self._naming):
+            if naming.child.poll() is not None or now > naming.until:
+                self._collect_names(naming)
+        while self._waiting and len(self._running) + len(self._naming) < PARALLEL:
             self._start(self._waiting.pop(0))
         if self._ras is not None and (self._ras.poll() is not None or now > self._deadline):
             self._collect_ras(self._ras)
             self._ras = None
-        self.done = not self._waiting and not self._running and self._ras is None
+        self.done = not self._waiting and not self._running and not self._naming and self._ras is None
         return self.done
 
     def _measure(self, dump: _Dump) -> None:
@@ -133,9 +151,9 @@ class CaptureJob:
 
     def _write_waits(self, key: ProcessKey) -> None:
         started = time.monotonic()
-        waits = [asdict(wait) for wait in read_waits(key.pid)]
+        waits = read_waits(key.pid)
         path = self._folder / f"{key.pid}-{key.start}.proc.json"
-        path.write_text(json.dumps(waits))
+        path.write_bytes(msgspec.json.encode(waits))
         self._say(key, "proc", path, time.monotonic() - started, "" if waits else "gone")
 
     def _start(self, target: _Target) -> None:
@@ -173,16 +191,50 @@ class CaptureJob:
         dump.out.close()
         self._running.remove(dump)
         self._continue(dump)
-        seconds = time.monotonic() - dump.started
         failure = "cut off after its time" if timed_out else said.decode(errors="replace").strip()[-200:]
         if dump.path.stat().st_size and (timed_out or not dump.child.returncode):
             gone = "" if proc.is_alive(dump.target.key) else "the process was gone afterwards"
-            detail = "; ".join(part for part in (*dump.target.failures, failure if timed_out else "", gone) if part)
-            self._say(dump.target.key, dump.tool.name, dump.path, seconds, detail, dump.target)
+            dump.target.failures += [part for part in (failure if timed_out else "", gone) if part]
+            if gone or not self._find_names(dump):
+                self._finish(dump)
             return
         dump.path.unlink()
         dump.target.failures.append(f"{dump.tool.name}: {failure or f'ended with {dump.child.returncode}'}")
         self._waiting.insert(0, dump.target)
+
+    def _finish(self, dump: _Dump) -> None:
+        seconds = time.monotonic() - dump.started
+        self._say(dump.target.key, dump.tool.name, dump.path, seconds, "; ".join(dump.target.failures), dump.target)
+
+    def _find_names(self, dump: _Dump) -> bool:
+        """Start to look for the names of a dump; false where there is nothing to be looked for."""
+        asked = eu_stack.addresses(dump.path.read_text()) if dump.tool.names else ()
+        if not asked:
+            return False
+        answers = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed where it is read
+        child = subprocess.Popen(
+            (*dump.tool.names, *asked),
+            stdin=subprocess.DEVNULL,
+            stdout=answers,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._helpers.add(child.pid)
+        until = min(self._deadline, dump.started + dump.tool.seconds)
+        self._naming.append(_Naming(dump, child, answers, until))
+        return True
+
+    def _collect_names(self, naming: _Naming) -> None:
+        dump = naming.dump
+        if naming.child.poll() is None:
+            naming.child.kill()
+            naming.child.wait()
+            dump.target.failures.append("names: cut off after their time")
+        self._naming.remove(naming)
+        with naming.answers as answers:
+            answers.seek(0)
+            dump.path.write_text(eu_stack.named(dump.path.read_text(), answers.read().decode(errors="replace")))
+        self._finish(dump)
 
     def _continue(self, dump: _Dump) -> None:
         """Let a target go on that the tool has left stopped."""

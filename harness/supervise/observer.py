@@ -6,8 +6,10 @@ or by the cookie in its environment. Walking the tree instead costs a read for e
 a second.
 
 Deaths: a pidfd of every process, in one epoll set. It becomes readable when the process is a zombie and hangs up when
-it has been reaped; then the kernel tells the exit status, whoever the parent was (Linux 6.15). Where it does not, the
-zombie's own stat is used, and where that was missed, the status is ``unknown``.
+it has been reaped; then the kernel tells the exit status, whoever the parent was (Linux 6.15). It goes on telling while
+the pidfd is open, so that a look every few milliseconds takes them all: waking up for each death would take a program
+that does nothing but spawn some percent of its time. Where the kernel does not tell, the zombie's own stat is used, at
+once; and where that was missed, the status is ``unknown``.
 
 With the process-event connector (only where it is asked for: it costs every fork of the machine some time) births and
 deaths also come as events, so that a process is seen that lived for less than a look.
@@ -65,8 +67,13 @@ class Observer:
         self._self = os.getpid()
         self._root = 0
         self._epoll = select.epoll()
+        """The pidfds of all entries."""
+        self._prompt = select.epoll()
+        """What cannot wait for the next look: the root's end, the connector, descriptors of the caller."""
+        if not self._use_info or linux.probe_exit_info() is not None:
+            self._prompt.register(self._epoll.fileno(), select.EPOLLIN)
         if connector is not None:
-            self._epoll.register(connector.fileno(), select.EPOLLIN)
+            self._prompt.register(connector.fileno(), select.EPOLLIN)
         self._told: dict[int, ExitStatus] = {}
         """Statuses that the connector told of processes whose end has not been entered yet."""
         self._by_fd: dict[int, Entry] = {}
@@ -79,7 +86,7 @@ class Observer:
 
     def watch_fd(self, descriptor: int) -> None:
         """Wake `wait` up when a descriptor of the caller becomes readable."""
-        self._epoll.register(descriptor, select.EPOLLIN)
+        self._prompt.register(descriptor, select.EPOLLIN)
 
     def root(self, pid: int) -> Entry:
         """Enter the process that the supervisor itself started."""
@@ -87,7 +94,9 @@ class Observer:
         if stat is None:
             raise ProcessLookupError(pid)
         self._root = pid
-        return self._enter(stat, os.pidfd_open(pid), "root")
+        entry = self._enter(stat, os.pidfd_open(pid), "root")
+        self._prompt.register(entry.pidfd, select.EPOLLIN)
+        return entry
 
     def sweep(self) -> None:
         """Enter what is in the attempt's cgroup and was missed so far."""
@@ -95,26 +104,29 @@ class Observer:
             self._try_claim(pid)
 
     def wait(self, timeout_s: float = TICK_S) -> None:
-        """Enter all births and deaths that can be seen, until there was one, for ``timeout_s`` at most."""
+        """Enter all births and deaths that can be seen, for ``timeout_s`` or until something happens that is urgent.
+
+        Urgent are the end of the root and of the last process, and what `watch_fd` was called for.
+        """
         until = time.monotonic() + timeout_s
-        while not self._look(min(POLL_S, timeout_s)) and time.monotonic() < until:
+        while not self._look(min(POLL_S, timeout_s)) and self._by_fd and time.monotonic() < until:
             pass
 
     def _look(self, timeout_s: float) -> bool:
-        """Wait for the next change; return whether there was one."""
-        alive = len(self._by_fd)
-        ready = self._epoll.poll(timeout_s)
+        """Sleep until the next look and take it; return whether something urgent woke us."""
+        urgent = self._prompt.poll(timeout_s)
         if self._connector is not None:
             self._read_connector(self._connector)
         self._find_new()
-        changed = bool(ready) or len(self._by_fd) != alive
-        for descriptor, mask in ready:
+        for descriptor, mask in self._epoll.poll(0):
             if entry := self._by_fd.get(descriptor):
                 self._ending(entry, hung_up=bool(mask & select.EPOLLHUP))
-        for entry in [entry for entry in self._zombies if not entry.dead]:
-            self._reap(entry)
-        self._zombies = [entry for entry in self._zombies if not entry.dead]
-        return changed
+        if self._zombies:
+            for entry in self._zombies:
+                if not entry.dead:
+                    self._reap(entry)
+            self._zombies = [entry for entry in self._zombies if not entry.dead]
+        return bool(urgent)
 
     def _read_connector(self, connector: Connector) -> None:
         for event in connector.read():
@@ -147,6 +159,7 @@ class Observer:
             else:
                 os.close(entry.pidfd)
         self._by_fd.clear()
+        self._prompt.close()
         self._epoll.close()
         os.close(self._load)
 
@@ -210,7 +223,9 @@ class Observer:
     def _ending(self, entry: Entry, *, hung_up: bool) -> None:
         if entry.zombie_since_ns is None:
             entry.zombie_since_ns = time.monotonic_ns()
-            stat = proc.read_stat(entry.key.pid)
+            if entry.key.pid == self._root:
+                self._prompt.unregister(entry.pidfd)
+            stat = proc.read_stat(entry.key.pid) if not hung_up else None
             if self._use_zombie and stat is not None and stat.start == entry.key.start and stat.state in "ZX":
                 entry.zombie_status = ExitStatus.from_wait_status(stat.exit_code, StatusSource.ZOMBIE_STAT)
             self._children_lose_parent(entry)

@@ -1,0 +1,76 @@
+"""The names that are looked for after a dump are those that eu-stack itself would have found while it held the target."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.events import StacksCaptured
+from harness.probes import proc
+from harness.probes.stack_tools import find, tools_for
+from harness.stacks import eu_stack
+from harness.stacks.model import Process, ThreadStack
+from harness.supervise.capture import CaptureJob
+from tests.unit.stacks.recorded import process
+
+pytestmark = [
+    pytest.mark.skipif(find("eu-stack") is None, reason="eu-stack is not installed"),
+    pytest.mark.skipif(find("eu-addr2line") is None, reason="eu-addr2line is not installed"),
+]
+SLEEPER = "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+ASKS = SLEEPER + "print('ready', flush=True)\ntime.sleep(60)"
+ONLY_EU_STACK = frozenset({"py_spy", "pystack", "gdb", "cuda_gdb", "rocgdb"})
+
+
+@pytest.fixture
+def sleeper() -> Iterator[int]:
+    """An interpreter with a second thread; both sleep."""
+    with subprocess.Popen([sys.executable, "-c", ASKS], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        yield child.pid
+        child.kill()
+
+
+def said(*argv: str) -> str:
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+def frames(stacks: list[ThreadStack]) -> list[list[tuple[str, str]]]:
+    return [[(frame.function, frame.file) for frame in stack.frames] for stack in stacks]
+
+
+def test_every_name_is_the_same(sleeper: int) -> None:
+    """Those of callers, too, whose return address may belong to the next function already."""
+    at_once = said("eu-stack", "-m", "-p", str(sleeper))
+    bare = said("eu-stack", "-q", "-m", "-p", str(sleeper))
+    answers = said("eu-addr2line", "-a", "-S", "-p", str(sleeper), *eu_stack.addresses(bare))
+    one = process(1)
+    assert {name for stack in frames(eu_stack.parse(bare, one)) for name, _ in stack} == {"??"}
+    whole = frames(eu_stack.parse(at_once, one))
+    assert len(whole) == 2
+    assert frames(eu_stack.parse(eu_stack.named(bare, answers), one)) == whole
+
+
+@pytest.mark.parametrize(("large", "programs"), [(1, "both"), (1 << 60, "eu-stack alone")])
+def test_a_capture_has_names_either_way(
+    sleeper: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int, programs: str
+) -> None:
+    monkeypatch.setattr("harness.probes.stack_tools.LARGE_FILE", large)
+    (tool,) = tools_for(sleeper, ONLY_EU_STACK)
+    assert bool(tool.names) == (programs == "both")
+    stat = proc.read_stat(sleeper)
+    assert stat is not None
+    events: list[object] = []
+    job = CaptureJob([stat.key], tmp_path / "stacks", events.append, set(), ONLY_EU_STACK)
+    while not job.advance():
+        pass
+    (dump,) = [event for event in events if isinstance(event, StacksCaptured) and event.tool == "eu-stack"]
+    assert not dump.partial
+    text = (tmp_path / dump.path).read_text()
+    named = {name for stack in frames(eu_stack.parse(text, Process(stat.key, "python"))) for name, _ in stack}
+    assert "thread_run" in named or "_PyEval_EvalFrameDefault" in named
