@@ -1,4 +1,4 @@
-"""The names that are looked for after a dump are those that eu-stack itself would have found while it held the target."""
+"""Names that are looked for after a dump are those that eu-stack itself finds while it holds the target."""
 
 from __future__ import annotations
 
