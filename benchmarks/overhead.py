@@ -2,10 +2,15 @@
 
     python benchmarks/overhead.py spawns [--rounds 15]   2,000 spawns; also with the connector
     python benchmarks/overhead.py vllm [--rounds 5]      offline generation with a tiny model on the CPU stack
+    python benchmarks/overhead.py turns [--rounds 40]    the same in one run, its supervisor paused in every other turn
 
 Every round runs each way once, in an order that turns round by round; the ratio is of the medians, its interval is
 between the 5th and the 95th percentile of 2,000 bootstrap samples. The time is taken by the program itself, so that the
 start of crashcart's own interpreter is not in it.
+
+Two starts of the same engine differ by far more than a supervisor costs (threads, memory, caches). ``turns`` leaves
+that out: one engine, one supervisor, which SIGSTOP keeps from doing anything in every other turn. It says what the
+looks cost and cannot see what membership alone costs, such as being in a cgroup.
 """
 
 from __future__ import annotations
@@ -14,10 +19,12 @@ import argparse
 import os
 import platform
 import random
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,21 +53,77 @@ GENERATE: Final = (
     "    llm.generate(prompts, some, use_tqdm=False)\n"
     "print('figure', 4 * 16 * 256 / (time.monotonic() - began))\n"
 )
+TURNS: Final = (
+    "import sys, time\n"
+    "from scenarios.programs.engine_args import engine_settings, prepare_environment\n"
+    "prepare_environment()\n"
+    "from vllm import LLM, SamplingParams\n"
+    "llm = LLM(**engine_settings())\n"
+    "some = SamplingParams(max_tokens=256, ignore_eos=True, temperature=0)\n"
+    "prompts = [{'prompt_token_ids': [5 + n, 6, 7]} for n in range(16)]\n"
+    "llm.generate(prompts, some, use_tqdm=False)\n"
+    "print('ready', flush=True)\n"
+    "for _ in sys.stdin:\n"
+    "    began = time.monotonic()\n"
+    "    for _ in range(4):\n"
+    "        llm.generate(prompts, some, use_tqdm=False)\n"
+    "    print('figure', 4 * 16 * 256 / (time.monotonic() - began), flush=True)\n"
+)
 MOST_SPAWN: Final = 1.03
 LEAST_TOK_S: Final = 0.99
 WAYS: Final = {"bare": None, "watched": (), "connector": ("--connector",)}
+
+
+def watched(program: str, folder: str, *options: str) -> list[str]:
+    """Return the command that runs a program under ``crashcart watch``."""
+    out = f"{folder}/run"
+    return [sys.executable, "-m", "harness", "watch", "--out", out, *options, "--", sys.executable, "-c", program]
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of both."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(PATHS), "VLLM_LOGGING_LEVEL": "ERROR"}
 
 
 def figure(program: str, way: str) -> float:
     """Run a program one way and return the figure that it printed."""
     with tempfile.TemporaryDirectory(prefix="cc-") as folder:
         options = WAYS[way]
-        command = [sys.executable, "-c", program]
-        if options is not None:
-            command = [sys.executable, "-m", "harness", "watch", "--out", f"{folder}/run", *options, "--", *command]
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join(PATHS), "VLLM_LOGGING_LEVEL": "ERROR"}
-        out = subprocess.run(command, capture_output=True, text=True, check=True, env=env, cwd=folder).stdout
+        command = [sys.executable, "-c", program] if options is None else watched(program, folder, *options)
+        out = subprocess.run(command, capture_output=True, text=True, check=True, env=environment(), cwd=folder).stdout
     return next(float(line.split()[1]) for line in out.splitlines() if line.startswith("figure "))
+
+
+def take_turns(rounds: int) -> dict[str, list[float]]:
+    """Run one engine under one supervisor and return the figures of the turns with and without it."""
+    found: dict[str, list[float]] = {"bare": [], "watched": []}
+    with (
+        tempfile.TemporaryDirectory(prefix="cc-") as folder,
+        subprocess.Popen(
+            watched(TURNS, folder),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(),
+            cwd=folder,
+        ) as supervisor,
+    ):
+        assert supervisor.stdin is not None and supervisor.stdout is not None  # noqa: S101, PT018 - they are pipes
+        lines = (line.split() for line in supervisor.stdout)
+        while next(lines)[:1] != ["ready"]:
+            pass
+        for number in range(2 * rounds):
+            way = "bare" if (number + number // 2) % 2 else "watched"  # each goes first as often as the other
+            supervisor.send_signal(signal.SIGSTOP if way == "bare" else signal.SIGCONT)
+            time.sleep(0.05)
+            supervisor.stdin.write("go\n")
+            supervisor.stdin.flush()
+            found[way].append(next(float(words[1]) for words in lines if words[:1] == ["figure"]))
+            print(f"\rturn {number + 1} of {2 * rounds}: {way} {found[way][-1]:.1f}   ", end="", file=sys.stderr)
+        supervisor.send_signal(signal.SIGCONT)
+        supervisor.stdin.close()
+        supervisor.stdout.read()
+    return found
 
 
 def interval(some: Sequence[float], others: Sequence[float]) -> tuple[float, float, float]:
@@ -76,16 +139,18 @@ def interval(some: Sequence[float], others: Sequence[float]) -> tuple[float, flo
 def main() -> None:
     """Run the rounds and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["spawns", "vllm"])
+    parser.add_argument("what", choices=["spawns", "vllm", "turns"])
     parser.add_argument("--rounds", type=int)
     options = parser.parse_args()
     spawns = options.what == "spawns"
     if not spawns and find_spec("vllm") is None:
         sys.exit("vLLM is not installed here: make stack")
     ways = list(WAYS) if spawns else ["bare", "watched"]
-    rounds = options.rounds or (15 if spawns else 5)
+    rounds = options.rounds or {"spawns": 15, "vllm": 5, "turns": 40}[options.what]
     found: dict[str, list[float]] = {way: [] for way in ways}
-    for number in range(rounds):
+    if options.what == "turns":
+        found = take_turns(rounds)
+    for number in range(rounds if options.what != "turns" else 0):
         for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
             found[way].append(figure(SPAWNS if spawns else GENERATE, way))
             print(f"\rround {number + 1} of {rounds}: {way} {found[way][-1]:.2f}   ", end="", file=sys.stderr)

@@ -9,10 +9,9 @@ import os
 import signal
 import struct
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
@@ -26,8 +25,10 @@ _INFO: Final = struct.Struct("=QQ11Ii")
 PIDFD_GET_INFO: Final = (3 << 30) | (_INFO.size << 16) | (0xFF << 8) | 11
 """``_IOWR(PIDFS_IOCTL_MAGIC, 11, struct pidfd_info)``."""
 
+CALM_LOOKS: Final = 250
+"""For so many looks, a second of them, `Prompt` goes first after it has seen that processors are short."""
 SWITCH_S: Final = 0.0002
-"""Longest time that another thread may keep `prompt`'s from the interpreter, in seconds (by default 5 ms)."""
+"""Longest time that another thread may keep `Prompt`'s from the interpreter, in seconds (by default 5 ms)."""
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -75,26 +76,47 @@ def read_appeared(descriptor: int) -> set[str]:
     return names - {""}
 
 
-@contextmanager
-def prompt(*, realtime: bool) -> Iterator[None]:
-    """Let the calling thread run as soon as it wakes, while in the context: it looks at children that live for 10 ms.
+class Prompt:
+    """Lets the calling thread run as soon as it wakes, while in the context: it looks at children that live for 10 ms.
 
     The interpreter's other threads give way sooner. With ``realtime``, and the right to it (CAP_SYS_NICE), the thread
-    is scheduled before all ordinary ones; children and new threads are not (SCHED_RESET_ON_FORK, sched(7)). It needs
-    some percent of one processor, and the kernel leaves ordinary processes their share in any case.
+    is scheduled before all ordinary ones while more of them want a processor than there are processors; children and
+    new threads are not (SCHED_RESET_ON_FORK, sched(7)). It needs some percent of one processor, and the kernel leaves
+    ordinary processes their share in any case. On a machine that is not busy the kernel would wake such a thread where
+    it ran last, on top of the program that it watches, though another processor is idle.
     """
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH_S)
-    policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
-    if realtime and policy == os.SCHED_OTHER:
-        with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(interval)
-        with suppress(OSError):
-            os.sched_setscheduler(0, policy, parameter)
+
+    def __init__(self, *, realtime: bool) -> None:
+        self._processors = os.cpu_count() or 1
+        self._may = realtime and os.sched_getscheduler(0) == os.SCHED_OTHER
+        self._first = False
+        self._calm = CALM_LOOKS
+
+    def __enter__(self) -> Self:
+        self._interval = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_S)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setswitchinterval(self._interval)
+        if self._first:
+            self._go_first(go=False)
+            with suppress(OSError):  # only who has CAP_SYS_NICE may take SCHED_RESET_ON_FORK back
+                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+    def tell(self, runnable: int) -> None:
+        """Take in how many threads of the machine run or want to, this one too (`proc.read_load`), at each look."""
+        self._calm = 0 if runnable - 1 > self._processors else self._calm + 1
+        if self._may and self._first != (self._calm < CALM_LOOKS):
+            self._go_first(go=not self._first)
+
+    def _go_first(self, *, go: bool) -> None:
+        policy = os.SCHED_RR if go else os.SCHED_OTHER
+        try:
+            os.sched_setscheduler(0, policy | os.SCHED_RESET_ON_FORK, os.sched_param(int(go)))
+            self._first = go
+        except OSError:
+            self._may = False
 
 
 def probe_realtime() -> str | None:

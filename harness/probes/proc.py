@@ -70,9 +70,13 @@ def read_cookie(pid: int, variable: bytes) -> str | None:
     return tail.partition(b"\0")[0].decode(errors="replace") if found else None
 
 
-def last_pid(loadavg: int) -> int:
-    """Return the pid that the kernel gave out last in this pid namespace: the fifth field of the open /proc/loadavg."""
-    return int(os.pread(loadavg, 128, 0).split()[-1])
+def read_load(loadavg: int) -> tuple[int, int]:
+    """Return what the open /proc/loadavg says.
+
+    How many threads of the machine run or want to, and the pid that was given out last in this pid namespace.
+    """
+    *_, threads, last = os.pread(loadavg, 128, 0).split()
+    return int(threads.partition(b"/")[0]), int(last)
 
 
 def all_pids() -> list[int]:

@@ -1,9 +1,9 @@
 """Stacks of every process of a tree: the least intrusive tool first, a few processes at a time, one shared deadline.
 
-What /proc says of every thread is written first; it needs no tracing stop. Then one tool after another is tried on each
-process until one gives a stack. Identity is checked before and after, partial results are kept and marked, and a target
-that a tool has left stopped is continued. For how long a tracer held it is measured by asking /proc meanwhile. Names
-that can be found without holding the target (`StackTool.names`) are found afterwards.
+What /proc says of the threads of a process is written first; it needs no tracing stop. Then one tool after another is
+tried on it until one gives a stack. Identity is checked before and after, partial results are kept and marked, and a
+target that a tool has left stopped is continued. For how long a tracer held it is measured by asking /proc meanwhile.
+Names that can be found without holding the target (`StackTool.names`) are found afterwards.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from harness.probes.threads import read_waits
 from harness.record import Sink
 from harness.stacks import eu_stack
 
-PARALLEL: Final = (os.cpu_count() or 1) + 1
-"""Tools at once: as many as there are processors, and one that fills the gap between an end and the next start."""
+PARALLEL: Final = (os.cpu_count() or 1) + 2
+"""Tools at once: as many as there are processors, and some that fill the gap between an end and the next start."""
 PROJECT: Final = str(Path(__file__).resolve().parents[2])
 RAS: Final = "nccl-ras.txt"
 TOTAL_S: Final = 20.0
@@ -40,7 +40,8 @@ TOTAL_S: Final = 20.0
 @dataclass(slots=True)
 class _Target:
     key: ProcessKey
-    tools: list[StackTool] = field(default_factory=list)
+    tools: list[StackTool] | None = None
+    """What has not been tried on it; ``None`` before its turn."""
     failures: list[str] = field(default_factory=list)
     held_s: float = 0.0
     held_error_s: float = 0.0
@@ -83,7 +84,8 @@ class CaptureJob:
         without: frozenset[str] = frozenset(),
     ) -> None:
         folder.mkdir(exist_ok=True)
-        self._waiting = [_Target(key, list(tools_for(key.pid, without))) for key in keys]
+        self._waiting = [_Target(key) for key in keys]
+        self._without = without
         self._running: list[_Dump] = []
         self._naming: list[_Naming] = []
         self._folder = folder
@@ -92,7 +94,11 @@ class CaptureJob:
         self._deadline = time.monotonic() + TOTAL_S
         self.done = False
         self.captures: list[StacksCaptured] = []
-        for key in keys:
+        for key in keys[:PARALLEL]:
+            self._write_waits(key)
+        for _ in keys[:PARALLEL]:
+            self._start(self._waiting.pop(0))
+        for key in keys[PARALLEL:]:
             self._write_waits(key)
         self._ras = self._ask_nccl([key.pid for key in keys])
 
@@ -158,6 +164,8 @@ class CaptureJob:
 
     def _start(self, target: _Target) -> None:
         key = target.key
+        if target.tools is None:
+            target.tools = list(tools_for(key.pid, self._without))
         obstacle = ""
         if not proc.is_alive(key):
             obstacle = "gone before its stack could be taken"

@@ -29,7 +29,7 @@ from harness.events import (
 from harness.probes import cgroup
 from harness.probes.cgroup import Group
 from harness.probes.connector import Connector, ConnectorUnavailableError
-from harness.probes.linux import become_subreaper, prompt
+from harness.probes.linux import Prompt, become_subreaper
 from harness.probes.sockets import listening_on
 from harness.record import Sink
 from harness.spec import Fault, OnHang
@@ -114,9 +114,10 @@ def supervise(
     Raises:
         RecordingError: If the record can no longer be written. The tree has been ended then, as after any exception.
     """
-    attempt = _Attempt(command, sink, interrupts, show)
+    prompt = Prompt(realtime="realtime" not in command.without)
+    attempt = _Attempt(command, sink, interrupts, show, prompt)
     try:
-        with prompt(realtime="realtime" not in command.without):
+        with prompt:
             attempt.run()
     except BaseException:
         attempt.abandon()
@@ -128,7 +129,9 @@ def supervise(
 
 
 class _Attempt:
-    def __init__(self, command: Command, sink: Sink, interrupts: Interrupts, show: Callable[[Status], None]) -> None:
+    def __init__(
+        self, command: Command, sink: Sink, interrupts: Interrupts, show: Callable[[Status], None], prompt: Prompt
+    ) -> None:
         self.command = command
         self.inherited = open_descriptors()
         """What was open before we opened anything: all that a forked program is to have."""
@@ -139,6 +142,7 @@ class _Attempt:
         self.connector, self.missing = _connector(command.sources, command.without)
         self.group = _group(self.cookie, command.without)
         self.observer = Observer(self.ledger, self.cookie, command.without, self.connector, self.group)
+        self.observer.on_load = prompt.tell
         self.shm = ShmWatch(self.ledger, self._record)
         if self.shm.descriptor is not None:
             self.observer.watch_fd(self.shm.descriptor)

@@ -21,6 +21,7 @@ import os
 import select
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from harness.child import COOKIE
@@ -36,8 +37,12 @@ TICK_S: Final = 0.02
 """Longest time in `Observer.wait`, in seconds: what else its caller looks at need not be that prompt."""
 RETRY_NS: Final = tuple(step * 1_000_000 for step in (0, 5, 20, 75, 200, 400, 800))
 """When an unclaimed new pid is looked at again: the fork may not be complete, the exec that brings the cookie later."""
+NEVER: Final = len(RETRY_NS)
 GONE: Final = 3
-"""At this look, 100 ms after the first, a pid without a process is no fork under way any more: it has died."""
+"""At this look, 80 ms after the first, a pid without a process is no fork under way any more: it has died.
+
+Such a pid is tried at looks 0, 1 and 3 only: where a program does nothing but spawn, they are most of the work.
+"""
 FULL_SCAN: Final = 4096
 """From so many new pids on, /proc is listed instead."""
 
@@ -82,7 +87,9 @@ class Observer:
         self._zombies: list[Entry] = []
         self._wrap = proc.pid_max()
         self._load = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
-        self._last = proc.last_pid(self._load)
+        self.on_load: Callable[[int], None] = lambda _: None
+        """Told at each look how many threads of the machine run or want to."""
+        _, self._last = proc.read_load(self._load)
 
     def watch_fd(self, descriptor: int) -> None:
         """Wake `wait` up when a descriptor of the caller becomes readable."""
@@ -142,7 +149,7 @@ class Observer:
 
     def _forked(self, event: Forked) -> None:
         """Enter a child of a member; if it has gone already, by what the connector says alone."""
-        if not self._try_claim(event.pid):
+        if self._try_claim(event.pid) != NEVER:
             self.ledger.born(proc.Stat(event.pid, "", "X", event.parent, 0, 0), -1, "parent")
 
     def _gone_at_once(self, pid: int, status: ExitStatus) -> None:
@@ -167,15 +174,16 @@ class Observer:
 
     def _find_new(self) -> None:
         now = time.monotonic_ns()
-        last = proc.last_pid(self._load)
+        runnable, last = proc.read_load(self._load)
+        self.on_load(runnable)
         if last != self._last:
             self._pending[0].extend((now, pid) for pid in self._new_numbers(last))
             self._last = last
         for look, queue in enumerate(self._pending):
             while queue and queue[0][0] <= now:
                 _, pid = queue.popleft()
-                if not self._try_claim(pid, look) and look + 1 < len(self._pending):
-                    self._pending[look + 1].append((now + RETRY_NS[look + 1], pid))
+                if (following := self._try_claim(pid, look)) < len(self._pending):
+                    self._pending[following].append((now + RETRY_NS[following], pid))
 
     def _new_numbers(self, last: int) -> list[int]:
         if last > self._last:
@@ -185,23 +193,23 @@ class Observer:
             return [*range(self._last + 1, self._wrap), *range(300, last + 1)]
         return proc.all_pids()
 
-    def _try_claim(self, pid: int, look: int = 0) -> bool:
-        """Enter a process if it is ours; true when there is nothing more to be asked about this pid."""
+    def _try_claim(self, pid: int, look: int = 0) -> int:
+        """Enter a process if it is ours; return at which look to ask again, `NEVER` if there is nothing to be asked."""
         if pid in self.ledger.by_pid or pid in self.helpers or pid == self._self:
-            return True
+            return NEVER
         try:
             pidfd = linux.open_pidfd(pid)
         except OSError:
-            return look >= GONE
+            return GONE if look == 1 else look + 1 if look < GONE else NEVER
         if pidfd is None:
-            return True
+            return NEVER
         stat = proc.read_stat(pid)
         claim = self._claim(stat) if stat is not None else None
         if stat is None or claim is None:
             os.close(pidfd)
-            return False
+            return look + 1
         self._enter(stat, pidfd, claim)
-        return True
+        return NEVER
 
     def _claim(self, stat: proc.Stat) -> str | None:
         if stat.ppid in self.ledger.by_pid:
