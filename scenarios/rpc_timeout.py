@@ -30,7 +30,7 @@ from harness.spec import (
     SendSignal,
 )
 from scenarios.needs import missing_vllm
-from scenarios.shm_stall import effective_tp
+from scenarios.shm_stall import effective_tp, nobody_stopped
 
 DEAD: Final = "EngineDeadError: RPC call timed out"
 TARGETS: Final = {"1": "VLLM::Worker", "2": "VLLM::Worker_TP0"}
@@ -84,13 +84,9 @@ def oracle(attempt: Attempt) -> Judgement:
 
 
 def _verdict(attempt: Attempt) -> Verdict:
-    fault, answer = (attempt.faults[0] if attempt.faults else None), attempt.mark("answer")
-    if attempt.params["stop"] != "none" and (fault is None or not fault.confirmed):
-        detail = fault.detail if fault is not None else "the program never came to the moment of the stop"
-        if fault is None and answer is not None:
-            kinds, tokens, said = attempt.error_types("answer_failed"), answer.data["tokens"], answer.data["said"]
-            detail = f"the answer ended after {tokens} tokens, before the stop: {kinds[:1]}; the log said: {said}"
-        return Verdict(name=VerdictName.OTHER_FAILURE, signature="nobody was stopped", reasons=(detail,))
+    if (untouched := nobody_stopped(attempt)) is not None:
+        return untouched
+    answer = attempt.mark("answer")
     if answer is None:
         return Verdict(name=VerdictName.OTHER_FAILURE, signature="no answer")
     kinds, said = attempt.error_types("answer_failed"), answer.data["said"]

@@ -22,7 +22,8 @@ from tests.unit.attempts import Said, attempt, error, fault, process
 WORKERS = (process(3, "VLLM::Worker_TP0"), process(4, "VLLM::Worker_TP1"), process(5, "VLLM::Worker_TP1"))
 """Two ranks; the last one is a helper that the second one has forked."""
 ALONE = process(3, "VLLM::Worker")
-STOPPED = fault(4, "stop_worker1", detail="VLLM::Worker_TP1 is stopped")
+STOPPED = fault(4, "stop_worker1", at_s=0.0, detail="VLLM::Worker_TP1 is stopped")
+LATE = fault(4, "stop_worker1", at_s=60.0, detail="VLLM::Worker_TP1 is stopped")
 NOT_STOPPED = fault(4, "stop_worker1", confirmed=False, detail="SIGSTOP: no such process")
 PROOF = Suspicion(suspicion="stopped", reasons=("pid 4 is stopped",), t_ns=0, keys=(ProcessKey(4, 1),), proved=True)
 OTHER_PROOF = Suspicion(suspicion="deadlock", reasons=(), t_ns=0, keys=(ProcessKey(4, 1),), proved=True)
@@ -56,6 +57,7 @@ WRONG = error("answer_failed", "builtins.ValueError", "no")
         ((window(9, 9, ended=True), FAILED, answer(9)), (STOPPED,), {}, VerdictName.OTHER_FAILURE, LOST),
         ((window(9, 9), answer(9)), (NOT_STOPPED,), {}, VerdictName.OTHER_FAILURE, "nobody was stopped"),
         ((window(9, 9), answer(9)), (), {}, VerdictName.OTHER_FAILURE, "nobody was stopped"),
+        ((window(9, 1900), answer(1900)), (LATE,), {}, VerdictName.OTHER_FAILURE, "nobody was stopped"),
     ],
 )  # fmt: skip
 def test_silence_while_the_worker_is_stopped_is_the_stall(
@@ -81,6 +83,7 @@ def test_silence_while_the_worker_is_stopped_is_the_stall(
         ((answer(1900),), (STOPPED,), VerdictName.ABSENT, None),
         ((answer(9),), (STOPPED,), VerdictName.OTHER_FAILURE, "the answer was not finished"),
         ((answer(1900),), (NOT_STOPPED,), VerdictName.OTHER_FAILURE, "nobody was stopped"),
+        ((window(9, 1900), answer(1900)), (LATE,), VerdictName.OTHER_FAILURE, "nobody was stopped"),
         ((), (STOPPED,), VerdictName.OTHER_FAILURE, "no answer"),
     ],
 )  # fmt: skip
