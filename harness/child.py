@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,6 +32,8 @@ SCRATCH: Final = "CRASHCART_SCRATCH"
 """Environment variable with a short-named folder of the attempt; kept only as far as the evidence needs it."""
 
 MAX_CAUSES: Final = 10
+STYLE: Final = re.compile(r"\x1b\[[0-9;]*m")
+"""Colours of a terminal (ECMA-48, select graphic rendition), which a record does not want."""
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
@@ -67,7 +70,7 @@ def chain(error: BaseException) -> list[Json]:
     current: BaseException | None = error
     while current is not None and len(found) < MAX_CAUSES:
         kind = type(current)
-        found.append({"type": f"{kind.__module__}.{kind.__qualname__}", "text": str(current)[:4000]})
+        found.append({"type": f"{kind.__module__}.{kind.__qualname__}", "text": STYLE.sub("", str(current))[:4000]})
         current = current.__cause__ or current.__context__
     return found
 

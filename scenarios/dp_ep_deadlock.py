@@ -26,6 +26,7 @@ HANGS = frozenset({"deadlock", "waiting_for_peer", "livelock"})
 GATHER = "all_gatherv and reduce_scatterv of the CPU communicator over gloo"
 EXPERT_MAP = "the CPU experts use the expert map"
 STATS_ADDRESS = "the asynchronous client gets a statistics address that nobody serves (NeMo-RL#1495)"
+ONE_ENGINE = "the asynchronous client is that of one engine, not the one that balances over several"
 PATCHES = {"nothing": (), "gather": (GATHER,), "all": (GATHER, EXPERT_MAP)}
 GPUS = 2
 
@@ -147,7 +148,7 @@ def _effective(attempt: Attempt) -> dict[str, str]:
 
 
 def _patches(attempt: Attempt) -> tuple[str, ...]:
-    asynchronous = (STATS_ADDRESS,) if attempt.params["api"] == "AsyncLLM_patched" else ()
+    asynchronous = (STATS_ADDRESS, ONE_ENGINE) if attempt.params["api"] == "AsyncLLM_patched" else ()
     return (*PATCHES[attempt.params["supply"]], *asynchronous)
 
 

@@ -104,6 +104,9 @@ def _verdict(attempt: Attempt) -> Verdict:  # noqa: PLR0911 - one case an outcom
         return Verdict(name=VerdictName.OTHER_FAILURE, signature="no call", reasons=(seen,))
     kind = kinds[0].rpartition(".")[2]
     reasons = (f"the caller saw {kind}: {text.splitlines()[0][:300] if text else ''}", seen)
+    if kind == "OutOfMemoryError" and not hogs:
+        reason = "others took the memory: the node was full before the task ran"
+        return Verdict(name=VerdictName.UNTESTABLE, reasons=(reason, *reasons))
     if kind == "OutOfMemoryError" and killed and not by_us:
         return Verdict(name=VerdictName.REPRODUCED, signature=TOLD, reasons=reasons)
     if kind == "GetTimeoutError" and len(killed) >= AGAIN and not by_us:

@@ -3,6 +3,11 @@
 The executor waits ``VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS`` (300) for a step. Then the EngineCore takes the missing answer
 for a fatal error: "RPC call to execute_model timed out" in its log, `EngineDeadError` for every caller. What made the
 worker slow is in neither. Here it is stopped for six seconds.
+
+With two workers vLLM 0.32 makes one slow by itself: the embedding's ``get_masked_input_and_mask`` is compiled in the
+first step, ``enforce_eager`` or not, and that took 1.4 seconds on an idle machine with a warm cache, 12 under load. A
+time-out of three seconds then ended the engine before anybody was stopped. What is asked here is what a stop does, so
+that torch compiles nothing.
 """
 
 from __future__ import annotations
@@ -25,12 +30,13 @@ from harness.spec import (
     SendSignal,
 )
 from scenarios.needs import missing_vllm
-from scenarios.shm_stall import effective_tp
+from scenarios.shm_stall import effective_tp, nobody_stopped
 
 DEAD: Final = "EngineDeadError: RPC call timed out"
 TARGETS: Final = {"1": "VLLM::Worker", "2": "VLLM::Worker_TP0"}
 STOP_S: Final = 6.0
 TIMEOUTS: Final = {"3": "3", "default": "300"}
+NO_COMPILING: Final = {"TORCH_COMPILE_DISABLE": "1"}
 
 
 def describe(params: Params) -> Description:
@@ -60,7 +66,7 @@ def launch(params: Params, environment: Environment) -> Launch:
     timeout = {} if params["timeout"] == "default" else {"VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": params["timeout"]}
     return Launch(
         module="scenarios.programs.stopped_worker",
-        env=timeout,
+        env={**NO_COMPILING, **timeout},
         faults=() if params["stop"] == "none" else (fault,),
         expected_s=30,
         deadline_s=240,
@@ -78,10 +84,9 @@ def oracle(attempt: Attempt) -> Judgement:
 
 
 def _verdict(attempt: Attempt) -> Verdict:
-    fault, answer = (attempt.faults[0] if attempt.faults else None), attempt.mark("answer")
-    if attempt.params["stop"] != "none" and (fault is None or not fault.confirmed):
-        detail = fault.detail if fault is not None else "the program never came to the moment of the stop"
-        return Verdict(name=VerdictName.OTHER_FAILURE, signature="nobody was stopped", reasons=(detail,))
+    if (untouched := nobody_stopped(attempt)) is not None:
+        return untouched
+    answer = attempt.mark("answer")
     if answer is None:
         return Verdict(name=VerdictName.OTHER_FAILURE, signature="no answer")
     kinds, said = attempt.error_types("answer_failed"), answer.data["said"]

@@ -89,12 +89,31 @@ def effective_tp(attempt: Attempt) -> dict[str, str]:
     return {"tp": str(max(1, len(ranks)))} if titles else {}
 
 
+def nobody_stopped(attempt: Attempt) -> Verdict | None:
+    """Return the verdict of an attempt in which nobody was stopped while the answer came, and should have been."""
+    fault = attempt.faults[0] if attempt.faults else None
+    window, answer = attempt.mark("window_over"), attempt.mark("answer")
+    if attempt.params["stop"] == "none":
+        return None
+    if fault is not None and fault.confirmed:
+        if window is None or fault.attempted_ns <= window.t_ns:
+            return None
+        detail = "the stop came only after the window that it was for"
+    elif fault is not None:
+        detail = fault.detail
+    elif answer is not None:
+        kinds, tokens, said = attempt.error_types("answer_failed"), answer.data["tokens"], answer.data["said"]
+        detail = f"the answer ended after {tokens} tokens, before the stop: {kinds[:1]}; the log said: {said}"
+    else:
+        detail = "the program never came to the moment of the stop"
+    return Verdict(name=VerdictName.OTHER_FAILURE, signature="nobody was stopped", reasons=(detail,))
+
+
 def _verdict(attempt: Attempt) -> Verdict:
     fault = attempt.faults[0] if attempt.faults else None
     window, answer = attempt.mark("window_over"), attempt.mark("answer")
-    if attempt.params["stop"] != "none" and (fault is None or not fault.confirmed):
-        detail = fault.detail if fault is not None else "the program never came to the moment of the stop"
-        return Verdict(name=VerdictName.OTHER_FAILURE, signature="nobody was stopped", reasons=(detail,))
+    if (untouched := nobody_stopped(attempt)) is not None:
+        return untouched
     stopped = [
         doubt for doubt in attempt.suspicions if fault and doubt.suspicion == "stopped" and fault.key in doubt.keys
     ]

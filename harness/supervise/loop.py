@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from harness.child import COOKIE, NONCE, PHASES, SCRATCH
+from harness.child import COOKIE, NONCE, PHASES, SCRATCH, STYLE
 from harness.events import (
     AttemptEnded,
     AttemptStarted,
@@ -48,8 +47,6 @@ from harness.supervise.stop import Action, Course, Situation, State, step
 
 SLOW_TICK_S: Final = 0.25
 """How often the costlier looks (titles, /dev/shm, progress display) are taken, in seconds."""
-STYLE: Final = re.compile(r"\x1b\[[0-9;]*m")
-"""Colours of a terminal (ECMA-48, select graphic rendition), which a record does not want."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

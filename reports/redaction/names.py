@@ -44,6 +44,8 @@ _HOST_NAMED: Final = re.compile(
     r"(?i)(?<![\w-])(?:host(?:_?name)?|node(?:_?(?:name|manager_hostname))?|fqdn|server|master_addr|head_node)(?:\\*[\"'])?"
     r"[ \t]*[=:][ \t]*(?:\\*[\"'])?(?P<host>[A-Za-z0-9][\w.-]*[A-Za-z0-9])"
 )
+_CODE: Final = re.compile(r"(?:self|cls)\.|[A-Za-z_][\w.]*[(\[]")
+"""What is assigned in Python: a member, a call, an element."""
 _V4: Final = re.compile(r"(?<![\w.+=-])(?P<address>\d{1,3}(?:\.\d{1,3}){3})(?![\w+-]|\.\w)")
 _V4_SURE: Final = re.compile(
     r"(?:(?<=ip-)|(?<=ip=)|(?<=//)|(?<=@)|(?<=addr=)|(?<=address=)|(?<=host=)|(?<=node:))(?P<address>\d{1,3}(?:[.-]\d{1,3}){3})(?!\d)"
@@ -119,10 +121,8 @@ class Names:
         for found in _USER.finditer(text):
             if not is_dull(found["user"]) and not _LABEL.match(found["user"]):
                 self.add_user(found["user"])
-        for pattern in (_URL_HOST, _HOST_NAMED):
-            for found in pattern.finditer(text):
-                if _is_host(found["host"], sure=pattern is _URL_HOST):
-                    self.add_host(found["host"])
+        for found in _hosts(text):
+            self.add_host(found["host"])
 
     def find(self, text: str) -> Iterator[Replacement]:
         """Yield start, end and new text of what names a person, a machine or a place."""
@@ -150,10 +150,9 @@ class Names:
         for found in _USER.finditer(text):
             if found["user"].lower() not in _NOBODY and not is_dull(found["user"]) and not _LABEL.match(found["user"]):
                 yield *found.span("user"), self.name("user", found["user"])
-        for pattern in (_URL_HOST, _HOST_NAMED):
-            for found in pattern.finditer(text):
-                if _is_host(found["host"], sure=pattern is _URL_HOST) and not self._is_common(found["host"]):
-                    yield *found.span("host"), self.name("host", found["host"].partition(".")[0])
+        for found in _hosts(text):
+            if not self._is_common(found["host"]):
+                yield *found.span("host"), self.name("host", found["host"].partition(".")[0])
 
     def save(self) -> None:
         """Write the map for its owner alone; a map that cannot be written is given up silently by its caller's wish."""
@@ -237,6 +236,15 @@ def _is_address(text: str, start: int, address: str, *, sure: bool) -> bool:
         groups = [group for group in address.split(":") if group]
         return len(groups) >= 4 or (len(groups) >= 2 and bool(re.match(r"(?i)f[de]|[23]\w{3}", groups[0])))  # noqa: PLR2004
     return sure or not _VERSION_BEFORE.search(text[max(0, start - 60, text.rfind("\n", 0, start) + 1) : start])
+
+
+def _hosts(text: str) -> Iterator[re.Match[str]]:
+    """Yield where a text names a host; ``server = self.choose(turn)`` names none, and reproducers have such lines."""
+    for pattern in (_URL_HOST, _HOST_NAMED):
+        for found in pattern.finditer(text):
+            code = pattern is _HOST_NAMED and _CODE.match(text, found.start("host"))
+            if not code and _is_host(found["host"], sure=pattern is _URL_HOST):
+                yield found
 
 
 def _is_host(host: str, *, sure: bool) -> bool:

@@ -106,21 +106,26 @@ async def _async_engine(settings: Mapping[str, str]) -> Any:
     from vllm.v1.engine.async_llm import AsyncLLM
 
     if settings["api"] == "AsyncLLM_patched":
-        _patch_stats_address()
+        _patch_client()
     return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments(settings)))
 
 
-def _patch_stats_address() -> None:
-    """Give the asynchronous client the address whose absence stops it, as NeMo-RL#1495 did: nobody publishes there."""
-    from vllm.v1.engine.core_client import DPAsyncMPClient
+def _patch_client() -> None:
+    """Let the asynchronous client start without a coordinator, which two of its assertions forbid.
 
-    shipped = DPAsyncMPClient._ensure_stats_update_task  # noqa: SLF001 - the patch is the subject
+    It gets the address whose absence stops it, as in NeMo-RL#1495: nobody publishes there. And it is the client of one
+    engine, since the one that balances, which vLLM takes for more than one rank, wants more than one engine of its own.
+    """
+    from vllm.v1.engine import core_client
+
+    shipped = core_client.DPAsyncMPClient._ensure_stats_update_task  # noqa: SLF001 - the patch is the subject
 
     def patched(self: Any) -> None:
         self.stats_update_address = self.stats_update_address or f"tcp://127.0.0.1:{_free_port()}"
         shipped(self)
 
-    DPAsyncMPClient._ensure_stats_update_task = patched  # noqa: SLF001
+    core_client.DPAsyncMPClient._ensure_stats_update_task = patched  # noqa: SLF001
+    core_client.DPLBAsyncMPClient = core_client.DPAsyncMPClient
 
 
 async def _generate(engine: Any, sampling: Any, prompts: int) -> int:

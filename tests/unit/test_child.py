@@ -23,6 +23,13 @@ def test_an_error_is_recorded_with_its_causes_outermost_first(monkeypatch: pytes
     assert said == child.chain(outer)
 
 
+def test_colours_of_a_terminal_are_not_recorded() -> None:
+    """Ray prints the names of its processes in cyan, in exceptions as well."""
+    assert child.chain(ValueError("\x1b[36mray::Server.start()\x1b[39m (pid=1)")) == [
+        {"type": "builtins.ValueError", "text": "ray::Server.start() (pid=1)"}
+    ]
+
+
 def test_a_child_of_the_program_can_do_without_a_release_that_the_cell_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -72,7 +72,7 @@ def test_what_the_program_supplies_is_named_as_a_patch() -> None:
     assert supply is not None
     assert set(supply.values) == set(EXTENSIONS) == set(PATCHES)
     assert oracle(attempt({}, supply="all", api="AsyncLLM_patched")).patches[:2] == PATCHES["all"]
-    assert len(oracle(attempt({}, supply="all", api="AsyncLLM_patched")).patches) == 3
+    assert len(oracle(attempt({}, supply="all", api="AsyncLLM_patched")).patches) == 4
     assert oracle(attempt({})).patches == ()
 
 

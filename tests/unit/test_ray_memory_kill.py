@@ -34,6 +34,7 @@ ENDED_WITH_RAY = process(152, "ray::IDLE", died_s=20)
         ((RUNNING, BROKEN), (KILLED,), VerdictName.OTHER_FAILURE, "call failed:WorkerCrashedError"),
         ((RUNNING, ("answered", {"mib": 3584})), (ENDED_WITH_RAY,), VerdictName.ABSENT, None),
         ((RUNNING, AGAIN, ("answered", {"mib": 0})), (BY_US,), VerdictName.ABSENT, None),
+        ((OOM,), (), VerdictName.UNTESTABLE, None),
         ((("too_little_memory", {}),), (), VerdictName.UNTESTABLE, None),
         ((), (), VerdictName.OTHER_FAILURE, "no call"),
     ],

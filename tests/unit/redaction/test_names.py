@@ -75,6 +75,9 @@ def test_the_map_is_private_and_serves_the_next_bundle(tmp_path: Path) -> None:
         "ray::Worker.run() (raylet pid=12) vllm.engine",
         "https://github.com/vllm-project/vllm/issues/55510",
         "torch.ops.aten@main and user=root",
+        "server = self.choose(turn.conversation)",
+        "app.state.server = self._http  # the handler",
+        "host = hosts_by_rank2[0] if node == config.first() else None",
     ],
 )
 def test_what_names_nobody_stays(text: str) -> None:
