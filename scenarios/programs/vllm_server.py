@@ -86,12 +86,16 @@ def start_server(*extra: str, **settings: Any) -> Server:
 
 
 def titles(processes: list[psutil.Process]) -> list[dict[str, Any]]:
-    """Return pid, parent and title of those of the processes that are alive and no zombies."""
+    """Return pid, parent and title of those of the processes that are alive and no zombies.
+
+    One that is just ending has given up its memory, and its title with it, before it is a zombie; it is not alive.
+    """
     found = []
     for process in processes:
         try:
-            if process.status() != psutil.STATUS_ZOMBIE:
-                found.append({"pid": process.pid, "ppid": process.ppid(), "name": " ".join(process.cmdline())[:120]})
+            name = " ".join(process.cmdline())[:120]
+            if name and process.status() != psutil.STATUS_ZOMBIE:
+                found.append({"pid": process.pid, "ppid": process.ppid(), "name": name})
         except psutil.NoSuchProcess:
             continue
     return found
