@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from harness.attempt import Attempt, Judgement, Process
+from harness.attempt import Attempt, FaultRecord, Judgement, Process
 from harness.outcome import Kind, Verdict, VerdictName
 from harness.spec import (
     Axis,
@@ -99,15 +99,15 @@ def launch(params: Params, environment: Environment) -> Launch:
 
 def oracle(attempt: Attempt) -> Judgement:
     """Reproduced when an engine process lives on although its API server is dead; told from the ledger alone."""
-    if not attempt.faults or not attempt.faults[0].confirmed:
-        detail = attempt.faults[0].detail if attempt.faults else "the program never came to the moment of the fault"
+    fault = attempt.faults[0] if attempt.faults else None
+    victim = next((process for process in attempt.processes if fault is not None and process.key == fault.key), None)
+    if fault is None or victim is None or not _delivered(fault, victim):
+        detail = fault.detail if fault is not None else "the program never came to the moment of the fault"
         verdict = Verdict(name=VerdictName.OTHER_FAILURE, signature="fault not delivered", reasons=(detail,))
         return Judgement(verdict=verdict)
-    fault = attempt.faults[0]
     engine = [process for title in ENGINES[attempt.params["stack"]] for process in attempt.named(title)]
     survivors = [process for process in engine if process.key != fault.key and _survived(process, fault.attempted_ns)]
-    victim = next((process for process in attempt.processes if process.key == fault.key), None)
-    if survivors and victim is not None and victim.alive_at(fault.attempted_ns + int(SURVIVED_S * 1e9)):
+    if _survived(victim, fault.attempted_ns):
         reason = (
             f"SIG{attempt.params['signal']} was delivered, and {victim.name[:60]} went on for {SURVIVED_S:g} s and more"
         )
@@ -124,6 +124,15 @@ def oracle(attempt: Attempt) -> Judgement:
         reason = f"all engine processes had ended {longest:.1f} s after the fault"
         verdict = Verdict(name=VerdictName.ABSENT, reasons=(reason,))
     return Judgement(verdict=verdict)
+
+
+def _delivered(fault: FaultRecord, victim: Process) -> bool:
+    """Whether the signal reached its target, which may take longer to obey than its effect is waited for.
+
+    An EngineCore gives its worker five seconds to end, and took six and a half for it all.
+    """
+    late = victim.ended_by == f"fault:{fault.fault}" or _survived(victim, fault.attempted_ns)
+    return fault.confirmed or late
 
 
 def _kind(process: Process) -> str:

@@ -72,6 +72,26 @@ def test_an_engine_that_outlives_its_server_is_an_orphan(
     assert (found.name, found.signature) == (verdict, signature)
 
 
+@pytest.mark.parametrize(
+    ("lived_s", "ended_by", "verdict", "signature"),
+    [
+        (6.5, "fault:term_core", VerdictName.ABSENT, None),
+        (12.0, "fault:term_core", VerdictName.OTHER_FAILURE, "signal not obeyed"),
+        (9.0, "stop:term", VerdictName.OTHER_FAILURE, "signal not obeyed"),
+        (0.0, "", VerdictName.OTHER_FAILURE, "fault not delivered"),
+    ],
+)
+def test_a_sigterm_may_take_its_time(
+    lived_s: float, ended_by: str, verdict: VerdictName, signature: str | None
+) -> None:
+    """An effect that was not seen in time is no signal that was not delivered: the ledger knows of what it died."""
+    core = process(12, "VLLM::EngineCore", died_s=10.0 + lived_s, ended_by=ended_by)
+    params = {"target": "core", "signal": "TERM", "moment": "idle", "stack": "vllm"}
+    late = fault(12, "term_core", confirmed=False, detail="SIGTERM was delivered, and it still runs after 5 s")
+    found = oracle(attempt(params, processes=(core,), faults=(late,))).verdict
+    assert (found.name, found.signature) == (verdict, signature)
+
+
 def test_only_what_was_written_for_sglang_is_offered() -> None:
     """Other targets and moments are refused with the reason, not run as something else."""
     params = SCENARIO.complete({"target": "worker", "stack": "sglang"})
