@@ -174,7 +174,7 @@ def launch(params: Params, environment: Environment) -> Launch:
     return Launch(
         module=f"scenarios.programs.{program}",
         expected_s=seconds,
-        deadline_s=300 if seconds > 30 else 90,  # noqa: PLR2004
+        deadline_s=(420 if params["stack"] == "sglang" else 300) if seconds > 30 else 90,  # noqa: PLR2004
         env={"SGLANG_USE_AITER_AR": str(params["all_reduce"] == "aiter").lower()} if _ranks(params) > 1 else {},
         gpus=_ranks(params),
     )
