@@ -36,6 +36,8 @@ QUIET_S: Final = 8.0
 """How long nothing may move under a declared phase, or in a polling tree, in seconds."""
 GAP_S: Final = 5.0
 """After a gap this long between two looks this process itself had been paused, and all clocks begin anew."""
+SPIN: Final = 1.25
+"""So many times `QUIET_S` a process may compute without reading or writing a byte."""
 IDLE_CPU: Final = 0.05
 """Processors that heartbeats may take without counting as movement."""
 IDLE_BYTES: Final = 64 * 1024
@@ -223,9 +225,9 @@ class HangDetector:
             self._waiter = key
             if busy := [one for one in cone if self._activity.cpu_share(one) >= BUSY_CPU]:
                 self._spinning(graph, busy, reason, now, quiet=quiet)
-            elif quiet and key in self._retries:
+            elif quiet and key in self._retries and rounds >= ROUNDS_PER_S:
                 moving = any(self._moves(one) for one in running)
-                if rounds >= ROUNDS_PER_S and not moving and not self._somebody_slept(running):
+                if not moving and not self._somebody_slept(running):
                     lines = [reason, f"pid {key.pid} sleeps and tries again {rounds:.0f} times a second for nothing"]
                     self._say("livelock", (key,), lines, proved=False)
             elif (
@@ -245,10 +247,8 @@ class HangDetector:
         """A process that computes is hung only if it never does anything else: no call, no byte, no other thread."""
         for key in busy:
             running = tuple(node.wait.kind is WaitKind.RUNNING for node in graph.of(key))
-            moved = self._activity.moved_bytes(key)
-            if moved:
-                self._since.pop(f"spin {key}", None)
-            elif self._lasts(f"spin {key}", running, now) >= self._quiet_s - 2 and quiet:
+            mark = (running, self._activity.bytes_so_far(key))
+            if self._lasts(f"spin {key}", mark, now) >= self._quiet_s * SPIN and quiet:
                 share = self._activity.cpu_share(key)
                 lines = [reason, f"pid {key.pid} uses {share:.1f} processors and has not read or written a byte"]
                 self._say_declared("livelock", (key,), lines, frozenset({key}), now)
