@@ -15,8 +15,8 @@ from harness.probes.flight_recorder import Recorder, find_recorders, load, order
 from harness.record import Sink
 
 SUMMARY: Final = "flight-recorder.txt"
-WAIT_S: Final = 5.0
-"""How long a dump may take; the thread that watches the pipe looks once a second."""
+WAIT_S: Final = 8.0
+"""How long a dump may take: 3.5 s on two H200s; the thread that watches the pipe looks once a second."""
 
 
 class FlightRecorders:
