@@ -84,7 +84,8 @@ class HangDetector:
         self._last = time.monotonic()
         self._since: dict[str, _Since] = {}
         self._phases: dict[tuple[int, str], float] = {}
-        self._retries: set[ProcessKey] = set()
+        self._retries: set[tuple[int, str, float]] = set()
+        """Phases in which their process was seen to try again and again: the pid, the name, and their begin."""
         self._waiter: ProcessKey | None = None
         """Whose declared phase is being looked at."""
         self._moved = time.monotonic()
@@ -218,20 +219,23 @@ class HangDetector:
             if main.wait.kind is WaitKind.SLEEP:
                 if rounds < ROUNDS_PER_S:
                     continue  # it does what it said it would do
-                self._retries.add(key)
+                self._retries.add((pid, phase, began))
             cone = _cone(graph, key)
             reason = f"phase {phase!r} of pid {pid} has been open for {now - began:.0f} s"
             quiet = now - max(began, self._moved) >= self._quiet_s
             self._waiter = key
             if busy := [one for one in cone if self._activity.cpu_share(one) >= BUSY_CPU]:
                 self._spinning(graph, busy, reason, now, quiet=quiet)
-            elif quiet and key in self._retries and rounds >= ROUNDS_PER_S:
+            elif quiet and (pid, phase, began) in self._retries:
                 moving = any(self._moves(one) for one in running)
-                if not moving and not self._somebody_slept(running):
+                if rounds >= ROUNDS_PER_S and not moving and not self._somebody_slept(running):
                     lines = [reason, f"pid {key.pid} sleeps and tries again {rounds:.0f} times a second for nothing"]
                     self._say("livelock", (key,), lines, proved=False)
             elif (
-                quiet and self._activity.span_s(key) >= self._quiet_s - 2 and not any(self._moves(one) for one in cone)
+                quiet
+                and self._activity.span_s(key) >= self._quiet_s - 2
+                and not self._activity.rested(key)  # it has only just woken up from what it said it would do
+                and not any(self._moves(one) for one in cone)
             ):
                 self._quiet(graph, key, cone, reason, now)
         self._waiter = None
