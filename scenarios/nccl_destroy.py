@@ -9,7 +9,8 @@ call. A dead peer alone does not make it wait.
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from harness.attempt import Attempt, Judgement, Standing
 from harness.outcome import Kind, Verdict, VerdictName
@@ -26,7 +27,7 @@ from harness.spec import (
     Scenario,
     SendSignal,
 )
-from scenarios.needs import missing_gpu_torch, missing_gpus, missing_vllm, release
+from scenarios.needs import missing, missing_gpu_torch, missing_gpus, missing_vllm, release
 
 CALLS: Final = {"destroy_main": "ncclCommDestroy", "abort_main": "ncclCommAbort"}
 PLACE: Final = re.compile(r"(ncclCommDestroy|ncclCommAbort)\b")
@@ -36,8 +37,20 @@ FIXED: Final = (0, 22)
 """First vLLM that aborts on a thread."""
 SCENARIO_DEFAULTS: Final = {
     "destroy": "destroy_main", "peer": "destroys", "graphs": "0", "collective": "none", "layer": "raw",
-    "vllm": "installed",
+    "vllm": "installed", "cleanup": "default",
 }  # fmt: skip
+ENGINES: Final = {"vllm_tp2": "nccl_destroy_vllm", "ray_tp2": "nccl_destroy_ray"}
+"""Layers that are a whole engine, each with its program."""
+DIRECT: Final = "RAY_kill_child_processes_on_worker_exit"
+SUBREAPER: Final = "RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper"
+GROUP: Final = "RAY_process_group_cleanup_enabled"
+CLEANUPS: Final[dict[str, dict[str, str]]] = {
+    "default": {},
+    "off": {DIRECT: "false"},
+    "subreaper": {DIRECT: "false", SUBREAPER: "true"},
+    "group": {DIRECT: "false", GROUP: "true"},
+}
+"""Ray's settings for what a killed actor has started; by default it kills the actor's own children, and no further."""
 PAIRS: Final[tuple[tuple[dict[str, str], tuple[dict[str, str], ...], tuple[str, ...]], ...]] = (
     ({"graphs": "1"}, ({}, {"graphs": "1", "destroy": "abort_thread"}), ("laptop", "gpu2", "rocm")),
     (
@@ -73,6 +86,19 @@ PAIRS: Final[tuple[tuple[dict[str, str], tuple[dict[str, str], ...], tuple[str, 
         ({"peer": "alive", "collective": "pending", "destroy": "abort_main"},),
         (),
     ),
+    (
+        {"layer": "ray_tp2", "graphs": "1", "destroy": "shipped", "cleanup": "off"},
+        tuple(
+            {"layer": "ray_tp2", "graphs": "1", "destroy": "shipped"} | cleanup
+            for cleanup in ({}, {"cleanup": "subreaper"}, {"cleanup": "group"})
+        ),
+        (),
+    ),
+    (
+        {"layer": "ray_tp2", "graphs": "1", "destroy": "shipped", "vllm": "0.21.0"},
+        ({"layer": "ray_tp2", "graphs": "1", "destroy": "shipped", "vllm": "0.21.0", "cleanup": "group"},),
+        (),
+    ),
 )
 """Cells that hang, each with what is the same but for one thing and passes, and the short suites they are in."""
 
@@ -96,7 +122,7 @@ def describe(params: Params) -> Description:
 def expect(params: Params, environment: Environment) -> Expectation | None:
     """What NCCL 2.28 waits for in its source, and what was seen on two H200s before this scenario was written."""
     version = release(environment.packages.get("vllm", "") if params["vllm"] == "installed" else params["vllm"])
-    if params["layer"] == "vllm_tp2":
+    if params["layer"] in ENGINES:
         return _expect_engine(params, version)
     if params["destroy"] == "shipped" and version and version < FIXED:
         params = {**params, "destroy": "destroy_main"}
@@ -112,6 +138,12 @@ def expect(params: Params, environment: Environment) -> Expectation | None:
 
 
 def _expect_engine(params: Params, version: tuple[int, ...]) -> Expectation:
+    if params["cleanup"] == "off":
+        reason = "nobody ends the EngineCore of a killed actor, and it watches no parent (vllm#55510)"
+        return Expectation(verdict=VerdictName.REPRODUCED, reason=reason, signature="engine survives")
+    if params["cleanup"] in {"subreaper", "group"}:
+        reason = "the raylet ends everything that the killed actor had started, the workers too"
+        return Expectation(verdict=VerdictName.ABSENT, reason=reason)
     if version and version < FIXED and int(params["graphs"]):
         reason = "up to 0.21 a worker calls ncclCommDestroy on its main thread while it holds its graphs (vllm#39846)"
         return Expectation(verdict=VerdictName.REPRODUCED, reason=reason, signature="workers survive")
@@ -133,26 +165,34 @@ def _why_not(params: Params) -> str:
 
 def requires(params: Params, environment: Environment) -> str | None:
     """Two GPUs with torch; vLLM for the layers above NCCL, and nothing that a layer does not have."""
+    if params["layer"] != "ray_tp2" and params["cleanup"] != "default":
+        return "only an engine in a Ray actor is cleaned up by Ray: layer=ray_tp2"
     if params["layer"] == "raw":
-        if params["destroy"] == "shipped":
-            return "raw NCCL has no caller of its own: destroy=shipped needs a layer above it"
-        if params["vllm"] != "installed":
-            return "raw NCCL knows no vLLM: another release needs a layer above it"
-        return missing_gpu_torch(environment, 2)
-    if params["layer"] == "vllm_tp2" and (params["destroy"], params["peer"]) != ("shipped", "destroys"):
+        return _requires_raw(params, environment)
+    if params["layer"] in ENGINES and (params["destroy"], params["peer"]) != ("shipped", "destroys"):
         return "an engine ends its communicators in its own way: destroy=shipped, peer=destroys"
-    return missing_gpus(environment, 2) or missing_vllm(environment) or missing_gpu_torch(environment, 2)
+    needed = missing_gpus(environment, 2) or missing_vllm(environment) or missing_gpu_torch(environment, 2)
+    return needed or (missing(environment, "ray") if params["layer"] == "ray_tp2" else None)
+
+
+def _requires_raw(params: Params, environment: Environment) -> str | None:
+    if params["destroy"] == "shipped":
+        return "raw NCCL has no caller of its own: destroy=shipped needs a layer above it"
+    if params["vllm"] != "installed":
+        return "raw NCCL knows no vLLM: another release needs a layer above it"
+    return missing_gpu_torch(environment, 2)
 
 
 def launch(params: Params, environment: Environment) -> Launch:
-    """Run the two ranks, or the engine whose EngineCore is killed."""
+    """Run the two ranks, or the engine whose EngineCore, or whose actor, is killed."""
     del environment
     overlays = {"vllm": params["vllm"]} if params["layer"] != "raw" else {}
-    if params["layer"] == "vllm_tp2":
+    if params["layer"] in ENGINES:
         kill = Fault(name="kill_core", action=SendSignal(signal="SIGKILL", target="VLLM::EngineCore"), at="fault_now")
         return Launch(
-            module="scenarios.programs.nccl_destroy_vllm",
-            faults=(kill,),
+            module=f"scenarios.programs.{ENGINES[params['layer']]}",
+            faults=(kill,) if params["layer"] == "vllm_tp2" else (),
+            env=CLEANUPS[params["cleanup"]],
             overlays=overlays,
             expected_s=110,
             deadline_s=360,
@@ -171,7 +211,7 @@ def launch(params: Params, environment: Environment) -> Launch:
 
 def oracle(attempt: Attempt) -> Judgement:
     """Reproduced when rank 0, or a worker of the engine, was still there long after it began to end."""
-    if attempt.params["layer"] == "vllm_tp2":
+    if attempt.params["layer"] in ENGINES:
         return Judgement(verdict=_engine(attempt), effective=_versions(attempt, "engine"))
     effective = _versions(attempt, "rank")
     begun, survivor = attempt.mark("destroying"), attempt.mark("survivor")
@@ -229,7 +269,7 @@ def _engine(attempt: Attempt) -> Verdict:
         reasons = tuple(failed.splitlines()[:2])
         return Verdict(name=VerdictName.OTHER_FAILURE, signature="engine failed", reasons=reasons)
     engine, seen = attempt.mark("engine"), attempt.mark("workers")
-    if engine is None or seen is None or not attempt.faults or not attempt.faults[0].confirmed:
+    if engine is None or seen is None or not _delivered(attempt):
         return Verdict(name=VerdictName.OTHER_FAILURE, signature="fault not delivered")
     wanted, captured = attempt.params["graphs"] != "0", all(engine.data["captured"])
     if wanted is not captured:
@@ -237,10 +277,27 @@ def _engine(attempt: Attempt) -> Verdict:
         return Verdict(name=VerdictName.UNTESTABLE, reasons=(reason,))
     survivors = [mark.data for mark in attempt.marks if mark.name == "survivor"]
     if survivors:
-        reasons = tuple(f"pid {one['pid']} held {one['mib']} MiB {one['alive_s']:g} s later" for one in survivors)
-        return Verdict(name=VerdictName.REPRODUCED, signature="workers survive", reasons=reasons)
-    reason = f"all workers were gone {seen.data['seconds']:g} s after the EngineCore was killed"
+        whole = any("EngineCore" in str(one.get("title", "")) for one in survivors)
+        reasons = tuple(_survivor(attempt, one) for one in survivors)
+        signature = "engine survives" if whole else "workers survive"
+        return Verdict(name=VerdictName.REPRODUCED, signature=signature, reasons=reasons)
+    killed = "actor" if attempt.params["layer"] == "ray_tp2" else "EngineCore"
+    reason = f"all its processes were gone {seen.data['seconds']:g} s after the {killed} was killed"
     return Verdict(name=VerdictName.ABSENT, reasons=(reason,))
+
+
+def _delivered(attempt: Attempt) -> bool:
+    """Whether the EngineCore, or the actor that holds the engine, was really killed."""
+    if attempt.params["layer"] == "ray_tp2":
+        return attempt.mark("actor_gone") is not None
+    return bool(attempt.faults) and attempt.faults[0].confirmed
+
+
+def _survivor(attempt: Attempt, one: Mapping[str, Any]) -> str:
+    """Say what a survivor held, and in which call of NCCL it stands, if its stacks were taken."""
+    call, below = where(attempt.standing, int(one["pid"]))
+    place = f", in {call}, below it {below}" if PLACE.search(call) else ""
+    return f"{one.get('title', 'a worker')} (pid {one['pid']}) held {one['mib']} MiB {one['alive_s']:g} s later{place}"
 
 
 def _versions(attempt: Attempt, mark: str) -> dict[str, str]:
@@ -277,13 +334,18 @@ SCENARIO = Scenario(
         ),
         Axis(name="graphs", values=("0", "1", "8"), doc="CUDA graphs that hold an all-reduce, per rank", shown=True),
         Axis(name="collective", values=("none", "pending"), doc="an all-reduce of rank 0 that rank 1 never joins"),
-        Axis(name="layer", values=("raw", "pynccl", "vllm_tp2"), doc="who calls NCCL"),
+        Axis(
+            name="layer",
+            values=("raw", "pynccl", "vllm_tp2", "ray_tp2"),
+            doc="who calls NCCL; an engine with TP=2 loses its EngineCore, or the Ray actor that holds it is killed",
+        ),
         Axis(
             name="vllm",
             values=("installed", "0.21.0", "0.22.0"),
             doc="release of vLLM: 0.21 destroys on the main thread, 0.22 and later abort on one that they leave",
             package="vllm",
         ),
+        Axis(name="cleanup", values=tuple(CLEANUPS), doc="Ray's settings for what a killed actor leaves behind"),
     ),
     rows=(
         *(_row(*suites, **cell) for failing, controls, suites in PAIRS for cell in (failing, *controls)),

@@ -34,6 +34,8 @@ SERVERS = {
     "vllm": r".*vllm.*serve|.*vllm\.entrypoints|VLLM::APIServer",
     "sglang": r".*sglang\.launch_server",
 }
+DEADLINE_S = {"vllm": 240, "sglang": 420}
+"""SGLang's first start compiles kernels."""
 SURVIVED_S = 10.0
 """An engine process that lives this long after the fault, in seconds, has been orphaned."""
 
@@ -94,7 +96,12 @@ def launch(params: Params, environment: Environment) -> Launch:
     action = SendSignal(signal=f"SIG{params['signal']}", target=target)
     fault = Fault(name=f"{params['signal'].lower()}_{params['target']}", action=action, at="fault_now")
     seconds = 45 if environment.gpus else 28
-    return Launch(module="scenarios.programs.orphaned_engine", faults=(fault,), expected_s=seconds, deadline_s=240)
+    return Launch(
+        module="scenarios.programs.orphaned_engine",
+        faults=(fault,),
+        expected_s=seconds,
+        deadline_s=DEADLINE_S[params["stack"]],
+    )
 
 
 def oracle(attempt: Attempt) -> Judgement:

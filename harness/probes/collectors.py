@@ -185,7 +185,8 @@ def _missing(collector: Collector) -> str | None:
 
 def _write_facts(folder: Path) -> None:
     """Write what needs no program: packages, settings, limits, container, memory."""
-    packages = {str(dist.name): dist.version for dist in metadata.distributions() if dist.name}
+    found = [(str(dist.name), dist.version) for dist in metadata.distributions() if dist.name]
+    packages = dict(reversed(found))  # of two releases on the path the first is the one that is imported
     facts = {
         "packages.json": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
         "variables.json": variables(os.environ),

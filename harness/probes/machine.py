@@ -97,7 +97,11 @@ def _cpu_flags() -> frozenset[str]:
 
 
 def _packages() -> dict[str, str]:
-    return {re.sub(r"[-_.]+", "-", dist.name).lower(): dist.version for dist in metadata.distributions() if dist.name}
+    """Return what is installed; of two releases on the path the first, which is the one that is imported."""
+    found = [
+        (re.sub(r"[-_.]+", "-", dist.name).lower(), dist.version) for dist in metadata.distributions() if dist.name
+    ]
+    return dict(reversed(found))
 
 
 def _gpus() -> tuple[str, ...]:

@@ -92,6 +92,11 @@ class Activity:
         looks = self._looks.get(key)
         return looks[-1].bytes - looks[0].bytes if looks else 0
 
+    def bytes_so_far(self, key: ProcessKey) -> int:
+        """Return how many bytes the process had read and written at the last look."""
+        looks = self._looks.get(key)
+        return looks[-1].bytes if looks else 0
+
     def rounds_per_s(self, key: ProcessKey) -> float:
         """Return how often a second the main thread was woken in the last seconds."""
         looks = self._looks.get(key)

@@ -28,6 +28,7 @@ from harness.probes.stack_tools import StackTool, tools_for, tracer_of
 from harness.probes.threads import read_waits
 from harness.record import Sink
 from harness.stacks import eu_stack
+from harness.supervise.flight import FlightRecorders
 
 PARALLEL: Final = (os.cpu_count() or 1) + 2
 """Tools at once: as many as there are processors, and some that fill the gap between an end and the next start."""
@@ -101,6 +102,7 @@ class CaptureJob:
         for key in keys[PARALLEL:]:
             self._write_waits(key)
         self._ras = self._ask_nccl([key.pid for key in keys])
+        self._flight = FlightRecorders([key.pid for key in keys], folder, sink)
 
     def advance(self) -> bool:
         """Start and collect dumps; true when all are done."""
@@ -117,7 +119,8 @@ class CaptureJob:
         if self._ras is not None and (self._ras.poll() is not None or now > self._deadline):
             self._collect_ras(self._ras)
             self._ras = None
-        self.done = not self._waiting and not self._running and not self._naming and self._ras is None
+        recorded = self._flight.advance()
+        self.done = recorded and not self._waiting and not self._running and not self._naming and self._ras is None
         return self.done
 
     def _measure(self, dump: _Dump) -> None:

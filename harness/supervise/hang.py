@@ -36,6 +36,8 @@ QUIET_S: Final = 8.0
 """How long nothing may move under a declared phase, or in a polling tree, in seconds."""
 GAP_S: Final = 5.0
 """After a gap this long between two looks this process itself had been paused, and all clocks begin anew."""
+SPIN: Final = 1.25
+"""So many times `QUIET_S` a process may compute without reading or writing a byte."""
 IDLE_CPU: Final = 0.05
 """Processors that heartbeats may take without counting as movement."""
 IDLE_BYTES: Final = 64 * 1024
@@ -82,7 +84,8 @@ class HangDetector:
         self._last = time.monotonic()
         self._since: dict[str, _Since] = {}
         self._phases: dict[tuple[int, str], float] = {}
-        self._retries: set[ProcessKey] = set()
+        self._retries: set[tuple[int, str, float]] = set()
+        """Phases in which their process was seen to try again and again: the pid, the name, and their begin."""
         self._waiter: ProcessKey | None = None
         """Whose declared phase is being looked at."""
         self._moved = time.monotonic()
@@ -216,20 +219,23 @@ class HangDetector:
             if main.wait.kind is WaitKind.SLEEP:
                 if rounds < ROUNDS_PER_S:
                     continue  # it does what it said it would do
-                self._retries.add(key)
+                self._retries.add((pid, phase, began))
             cone = _cone(graph, key)
             reason = f"phase {phase!r} of pid {pid} has been open for {now - began:.0f} s"
             quiet = now - max(began, self._moved) >= self._quiet_s
             self._waiter = key
             if busy := [one for one in cone if self._activity.cpu_share(one) >= BUSY_CPU]:
                 self._spinning(graph, busy, reason, now, quiet=quiet)
-            elif quiet and key in self._retries:
+            elif quiet and (pid, phase, began) in self._retries:
                 moving = any(self._moves(one) for one in running)
                 if rounds >= ROUNDS_PER_S and not moving and not self._somebody_slept(running):
                     lines = [reason, f"pid {key.pid} sleeps and tries again {rounds:.0f} times a second for nothing"]
                     self._say("livelock", (key,), lines, proved=False)
             elif (
-                quiet and self._activity.span_s(key) >= self._quiet_s - 2 and not any(self._moves(one) for one in cone)
+                quiet
+                and self._activity.span_s(key) >= self._quiet_s - 2
+                and not self._activity.rested(key)  # it has only just woken up from what it said it would do
+                and not any(self._moves(one) for one in cone)
             ):
                 self._quiet(graph, key, cone, reason, now)
         self._waiter = None
@@ -245,10 +251,8 @@ class HangDetector:
         """A process that computes is hung only if it never does anything else: no call, no byte, no other thread."""
         for key in busy:
             running = tuple(node.wait.kind is WaitKind.RUNNING for node in graph.of(key))
-            moved = self._activity.moved_bytes(key)
-            if moved:
-                self._since.pop(f"spin {key}", None)
-            elif self._lasts(f"spin {key}", running, now) >= self._quiet_s - 2 and quiet:
+            mark = (running, self._activity.bytes_so_far(key))
+            if self._lasts(f"spin {key}", mark, now) >= self._quiet_s * SPIN and quiet:
                 share = self._activity.cpu_share(key)
                 lines = [reason, f"pid {key.pid} uses {share:.1f} processors and has not read or written a byte"]
                 self._say_declared("livelock", (key,), lines, frozenset({key}), now)

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from harness import child
 from scenarios.programs.graph_capture_vllm import LOADS
-from scenarios.programs.sglang_server import AITER, answer, answers, captured, complaint, output, start_server
+from scenarios.programs.sglang_server import AITER, READY_S, answer, answers, captured, complaint, output, start_server
 
 STOP_S = 30.0
 
@@ -16,7 +16,7 @@ def run(graphs: str, all_reduce: str) -> None:
     """Start, look at the graphs, serve, and end."""
     with child.phase("server_start"):
         server = start_server(graphs, all_reduce)
-        server.wait_ready()
+        server.wait_ready(READY_S)
     said = output()
     count = captured(said)
     seen = "full" if count else "off"

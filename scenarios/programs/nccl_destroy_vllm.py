@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import Any, Final
 
 import psutil
@@ -76,7 +77,10 @@ def watch(engine_workers: list[psutil.Process]) -> None:
     seconds = round(time.monotonic() - begin, 2)
     child.mark("workers", left=[process.pid for process in left], seconds=seconds)
     for process in left:
-        child.mark("survivor", pid=process.pid, mib=memory.get(process.pid), alive_s=seconds)
+        title = ""
+        with suppress(psutil.NoSuchProcess):
+            title = " ".join(process.cmdline())[:60]
+        child.mark("survivor", pid=process.pid, title=title, mib=memory.get(process.pid), alive_s=seconds)
     child.mark("memory_back", seconds=gpu_memory.wait_released([one.pid for one in engine_workers], 5.0))
 
 

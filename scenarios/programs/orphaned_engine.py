@@ -13,7 +13,7 @@ import psutil
 
 from harness import child
 from scenarios.programs import gpu_memory, sglang_server
-from scenarios.programs.vllm_server import Server, start_server, titles
+from scenarios.programs.vllm_server import READY_S, Server, start_server, titles
 
 OBSERVE_S: Final = 8.0
 """How long the aftermath is watched, in seconds, unless all processes of the engine are gone before.
@@ -124,7 +124,7 @@ def main() -> None:
         if moment == "start":
             come_to_start(server)
         else:
-            server.wait_ready()
+            server.wait_ready(READY_S if settings["stack"] == "vllm" else sglang_server.READY_S)
     if moment == "decode":
         with child.phase("decode"):
             stream = come_to_decode(server)

@@ -41,21 +41,21 @@ class Server:
         except (urllib.error.URLError, OSError):
             return False
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, seconds: float = READY_S) -> None:
         """Wait for the health route.
 
         Raises:
             RuntimeError: If the server ends before, with its exit code.
             TimeoutError: If it is not ready in time.
         """
-        deadline = time.monotonic() + READY_S
+        deadline = time.monotonic() + seconds
         while not self.healthy():
             code = self.process.poll()
             if code is not None:
                 msg = f"the server ended with {code} before it was ready"
                 raise RuntimeError(msg)
             if time.monotonic() > deadline:
-                msg = f"the server was not ready within {READY_S:g} s"
+                msg = f"the server was not ready within {seconds:g} s"
                 raise TimeoutError(msg)
             time.sleep(0.2)
 

@@ -124,6 +124,72 @@ def test_workers_of_an_engine(
     assert oracle(dataclasses.replace(base, faults=faults)).verdict.name is verdict
 
 
+@pytest.mark.parametrize(
+    ("marks", "verdict", "signature"),
+    [
+        ([("actor_gone", {"pid": 5}), ("workers", {"left": [], "seconds": 0.3})], VerdictName.ABSENT, None),
+        (
+            [
+                ("actor_gone", {"pid": 5}),
+                ("workers", {"left": [8, 9], "seconds": 25.0}),
+                ("survivor", {"pid": 8, "title": "VLLM::EngineCore", "mib": 900, "alive_s": 25.0}),
+                ("survivor", {"pid": 9, "title": "VLLM::Worker_TP0", "mib": 1518, "alive_s": 25.0}),
+            ],
+            VerdictName.REPRODUCED,
+            "engine survives",
+        ),
+        (
+            [
+                ("actor_gone", {"pid": 5}),
+                ("workers", {"left": [77], "seconds": 25.0}),
+                ("survivor", {"pid": 77, "title": "VLLM::Worker_TP0", "mib": 1518, "alive_s": 25.0}),
+            ],
+            VerdictName.REPRODUCED,
+            "workers survive",
+        ),
+        ([("workers", {"left": [], "seconds": 0.3})], VerdictName.OTHER_FAILURE, "fault not delivered"),
+    ],
+)
+def test_an_engine_in_an_actor(
+    marks: list[tuple[str, dict[str, Any]]], verdict: VerdictName, signature: str | None
+) -> None:
+    """Whether the EngineCore or only its workers are left tells apart who has cleaned up; the actor must be gone."""
+    engine = ("engine", 1, {"captured": [3, 3], "vllm": "0.26.0"})
+    found = attempt(engine, *((name, 1, data) for name, data in marks), layer="ray_tp2", destroy="shipped", graphs="1")
+    judged = oracle(found).verdict
+    assert (judged.name, judged.signature) == (verdict, signature)
+
+
+def test_a_survivor_whose_stack_was_taken_says_where_it_stands() -> None:
+    found = attempt(
+        ("engine", 1, {"captured": [3, 3]}),
+        ("actor_gone", 1, {"pid": 5}),
+        ("workers", 1, {"left": [77], "seconds": 25.0}),
+        ("survivor", 1, {"pid": 77, "title": "VLLM::Worker_TP0", "mib": 1518, "alive_s": 25.0}),
+        layer="ray_tp2", destroy="shipped", graphs="1",
+    )  # fmt: skip
+    (reason,) = oracle(found).verdict.reasons
+    assert "VLLM::Worker_TP0 (pid 77) held 1518 MiB 25 s later, in ncclCommDestroy, below it" in reason
+
+
+def test_rays_settings_decide_who_is_left() -> None:
+    """By default Ray ends the EngineCore alone, enough from 0.22 on; before that it takes the whole process group."""
+    cells = plan(
+        [SCENARIO], dataclasses.replace(MACHINE, packages={**MACHINE.packages, "vllm": "0.26.0", "ray": "2.60.0"}),
+        suite="gpu-full", selection={"layer": ("ray_tp2",)},
+    )  # fmt: skip
+    found = {(cell.params["vllm"], cell.params["cleanup"]): cell.expected for cell in cells}
+    assert found == {
+        ("installed", "off"): VerdictName.REPRODUCED,
+        ("installed", "default"): VerdictName.ABSENT,
+        ("installed", "subreaper"): VerdictName.ABSENT,
+        ("installed", "group"): VerdictName.ABSENT,
+        ("0.21.0", "default"): VerdictName.REPRODUCED,
+        ("0.21.0", "group"): VerdictName.ABSENT,
+    }
+    assert all(cell.control_of for cell in cells if cell.expected is VerdictName.ABSENT)
+
+
 def test_expectations_follow_the_release_of_vllm() -> None:
     """0.21 destroys on the main thread, 0.22 aborts on another one: the same cells, the other verdict."""
     selection = {"layer": ("vllm_tp2", "pynccl"), "destroy": ("shipped",), "graphs": ("1",), "vllm": ("installed",)}

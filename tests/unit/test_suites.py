@@ -71,7 +71,7 @@ def test_both_suites_hold_what_they_are_for() -> None:
         assert {cell.params[axis] for cell in one} == set(values), axis
     two = [cell for cell in cells("gpu2", TWO) if cell.scenario == "nccl_destroy"]
     (layers,) = (known.values for known in SCENARIOS["nccl_destroy"].axes if known.name == "layer")
-    assert {cell.params["layer"] for cell in two} == set(layers)
+    assert {cell.params["layer"] for cell in two} == set(layers) - {"ray_tp2"}  # in gpu-full: it takes too long
     assert {cell.expected_signature for cell in two} >= {"hang in ncclCommDestroy", "hang in ncclCommAbort"}
     assert any(cell.params["destroy"] == "abort_thread" and cell.expected is VerdictName.ABSENT for cell in two)
 

@@ -173,6 +173,14 @@ OPEN: Final = (
         phases=True,
     ),
     hang(
+        "polled_before.py",
+        "waiting_for_peer",
+        "the other end of the socket is a process of the tree in pause; in the phase before, the reader polled",
+        suspect="polled_before",
+        phases=True,
+        settle_s=5.0,
+    ),
+    hang(
         "fifo_no_reader.sh",
         "waiting_for_peer",
         "an open for writing waits for a reader; somebody outside could still come, so it is not proved",

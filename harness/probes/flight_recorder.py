@@ -1,0 +1,162 @@
+"""What PyTorch's flight recorder says of each rank: its last collectives, and which of them were never completed.
+
+``ProcessGroupNCCL`` keeps the last collectives of every group in a ring (``TORCH_FR_BUFFER_SIZE``, by its older name
+``TORCH_NCCL_TRACE_BUFFER_SIZE``). It writes them to a file when a collective times out, if told to
+(``TORCH_NCCL_DUMP_ON_TIMEOUT``), or as soon as something is written to the named pipe that
+``TORCH_NCCL_DEBUG_INFO_PIPE_FILE`` asked for, which takes no tracing stop. The files are pickles; they are read without
+importing anything that they name.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from harness.probes.proc import read_cookie
+
+PIPE: Final = b"TORCH_NCCL_DEBUG_INFO_PIPE_FILE"
+FILES: Final = (b"TORCH_FR_DUMP_TEMP_FILE", b"TORCH_NCCL_DEBUG_INFO_TEMP_FILE")
+"""How the names of the dumps begin; the rank follows. The second is the older name of the first."""
+DEFAULT_FILE: Final = "torch/comm_lib_trace_rank_"
+"""The same below the user's cache, where nothing is set (torch 2.8 and later)."""
+SUFFIX: Final = ".pipe"
+_PLAIN: Final = frozenset({
+    "build_intlist", "build_doublelist", "build_boollist", "build_tensorlist", "restore_type_tag",
+})  # fmt: skip
+"""What torch's own pickler may name: each only hands its first argument through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """The recorder of one process: where it takes orders, and where its dumps go."""
+
+    pid: int
+    rank: str
+    pipe: Path
+    dump: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Collective:
+    """One entry of the ring."""
+
+    group: str
+    number: int
+    """By which the ranks of a group match their collectives."""
+    name: str
+    state: str
+    """``scheduled``, ``started`` (on the GPU), or ``completed``."""
+    sizes: str
+
+
+def find_recorders(pids: Iterable[int], proc: Path = Path("/proc")) -> list[Recorder]:
+    """Return the recorders of these processes that take orders: those that hold the pipe which they made."""
+    found = []
+    for pid in pids:
+        beginning = read_cookie(pid, PIPE) if proc == Path("/proc") else None
+        if not beginning:
+            continue
+        for link in _links(proc / str(pid) / "fd"):
+            if link.startswith(beginning) and link.endswith(SUFFIX):
+                rank = link[len(beginning) : -len(SUFFIX)]
+                found.append(Recorder(pid, rank, Path(link), Path(_dumps(pid) + rank)))
+    return found
+
+
+def order_dump(recorder: Recorder) -> None:
+    """Ask for a dump; the process writes it within a second or two, from a thread of its own.
+
+    Raises:
+        OSError: If nobody reads the pipe any more.
+    """
+    descriptor = os.open(recorder.pipe, os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        os.write(descriptor, b"1")
+    finally:
+        os.close(descriptor)
+
+
+def load(data: bytes) -> dict[str, Any]:
+    """Return the content of a dump.
+
+    Raises:
+        ValueError: If it is none, was cut off, or names anything but plain data.
+    """
+    try:
+        found = _Plain(io.BytesIO(data)).load()
+    except Exception as error:  # a broken pickle raises nearly anything
+        msg = f"no dump of a flight recorder: {error}"
+        raise ValueError(msg) from error
+    if not isinstance(found, dict) or "entries" not in found:
+        msg = "no dump of a flight recorder: it has no entries"
+        raise ValueError(msg)
+    return found
+
+
+def last_collectives(dump: Mapping[str, Any]) -> dict[str, Collective]:
+    """Return the last collective of each group that a dump knows, sends and receives aside."""
+    found: dict[str, Collective] = {}
+    for entry in dump["entries"]:
+        if entry.get("is_p2p"):
+            continue
+        one = Collective(
+            group=":".join(str(part) for part in entry.get("process_group", ("?",))),
+            number=int(entry.get("collective_seq_id", -1)),
+            name=str(entry.get("profiling_name", "?")).rpartition(":")[2],
+            state=str(entry.get("state", "?")),
+            sizes=str(entry.get("input_sizes", "")),
+        )
+        if one.group not in found or one.number >= found[one.group].number:
+            found[one.group] = one
+    return found
+
+
+def summarise(dumps: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a line for each group: what each rank did last, and which ranks have not come to the furthest."""
+    by_rank = {rank: last_collectives(dump) for rank, dump in dumps.items()}
+    groups = sorted({group for last in by_rank.values() for group in last})
+    return [_line(group, {rank: last[group] for rank, last in by_rank.items() if group in last}) for group in groups]
+
+
+def _line(group: str, last: Mapping[str, Collective]) -> str:
+    ranks = sorted(last, key=lambda rank: (len(rank), rank))
+    each = "; ".join(f"rank {rank}: {last[rank].name} {last[rank].number} {last[rank].state}" for rank in ranks)
+    furthest = max(one.number for one in last.values())
+    behind = [rank for rank in ranks if last[rank].number < furthest]
+    leader = next(one for one in last.values() if one.number == furthest)
+    if not behind or leader.state == "completed":
+        return f"group {group}: {each}"
+    who = f"{'ranks' if len(behind) > 1 else 'rank'} {', '.join(behind)}"
+    return f"group {group}: {each}; {who} never came to {leader.name} {furthest} {leader.sizes}".rstrip()
+
+
+def _dumps(pid: int) -> str:
+    """Return how the names of a process's dumps begin."""
+    named = next(filter(None, (read_cookie(pid, name) for name in FILES)), None)
+    if named:
+        return named
+    home = read_cookie(pid, b"HOME") or "/tmp"  # noqa: S108 - torch's own choice
+    return f"{read_cookie(pid, b'XDG_CACHE_HOME') or f'{home}/.cache'}/{DEFAULT_FILE}"
+
+
+def _links(folder: Path) -> Sequence[str]:
+    try:
+        return [os.readlink(entry.path) for entry in os.scandir(folder)]
+    except OSError:
+        return ()
+
+
+class _Plain(pickle.Unpickler):
+    """Reads plain data; a dump comes from a process that may be anybody's."""
+
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        """Hand torch's lists through, and refuse everything else."""
+        if module == "torch.jit._pickle" and name in _PLAIN:
+            return lambda value, *_: value
+        msg = f"it names {module}.{name}"
+        raise pickle.UnpicklingError(msg)

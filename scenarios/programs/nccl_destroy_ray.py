@@ -1,0 +1,81 @@
+"""A real vLLM engine with TP=2 in a Ray actor that is killed; who ends its processes is up to Ray's settings.
+
+By default Ray kills the actor's own children at once: the EngineCore, not its workers, which then end their
+communicators by themselves, as in `nccl_destroy_vllm`. The program only kills the actor, by ``ray.kill``, and looks on.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Final
+
+import psutil
+
+from harness import child
+from scenarios.programs.engine_args import prepare_environment
+from scenarios.programs.local_ray import local_ray
+from scenarios.programs.nccl_destroy_vllm import DEFAULTS, TOKENS, WORKER, start_engine, titled, watch
+
+RANKS: Final = 2
+GONE_S: Final = 10.0
+"""How long Ray may take to end the killed actor's own process, in seconds."""
+
+
+class Holder:
+    """The actor: an engine and its process."""
+
+    def __init__(self, *, graphs: bool) -> None:
+        import os
+
+        self._engine, self._version = start_engine(graphs=graphs)
+        self._pid = os.getpid()
+
+    def used(self) -> dict[str, Any]:
+        """Answer one prompt, and say which release this is, what its workers captured, and which process holds it."""
+        from vllm import SamplingParams
+
+        states: list[Any] = self._engine.collective_rpc("graph_state")
+        sampling = SamplingParams(max_tokens=TOKENS, ignore_eos=True)
+        self._engine.generate(["the crash cart"], sampling, use_tqdm=False)
+        return {"vllm": self._version, "captured": [state["captured"] for state in states], "pid": self._pid}
+
+
+def kill(actor: Any, pid: int) -> None:
+    """Kill the actor, and record how long its own process was there after that."""
+    import ray
+
+    process = psutil.Process(pid)
+    begin = time.monotonic()
+    ray.kill(actor)
+    _, left = psutil.wait_procs([process], timeout=GONE_S)
+    if not left:
+        child.mark("actor_gone", pid=pid, seconds=round(time.monotonic() - begin, 2))
+
+
+def main() -> None:
+    """Start, use, kill the actor, and look on."""
+    import ray
+
+    prepare_environment()
+    settings = DEFAULTS | child.params()
+    with local_ray(logical_cpus=RANKS, logical_gpus=RANKS):
+        actor = ray.remote(Holder).options(num_cpus=1, num_gpus=RANKS).remote(graphs=settings["graphs"] != "0")
+        try:
+            with child.phase("engine_start"):
+                found: dict[str, Any] = ray.get(actor.used.remote())
+        except Exception as error:  # noqa: BLE001 - an engine that does not come up is an observation
+            child.observe_error("engine_failed", error)
+            child.finish()
+            return
+        child.mark("engine", vllm=found["vllm"], captured=found["captured"])
+        family = [*titled("VLLM::EngineCore"), *titled(WORKER)]
+        child.mark("family", pids=[process.pid for process in family])
+        kill(actor, int(found["pid"]))
+        watch(family)
+    child.finish()
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
