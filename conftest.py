@@ -21,7 +21,8 @@ def no_process_left() -> Iterator[None]:
     yield
     left = [child for child in me.children(recursive=True) if child.pid not in before]
     alive = [child for child in left if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
-    names = [f"{child.pid} {' '.join(child.cmdline())[:80]}" for child in alive]
+    titles = {child.pid: " ".join(child.cmdline())[:80] for child in alive}
+    names = [f"{pid} {title}" for pid, title in titles.items() if title]  # one that is just ending has none any more
     for child in alive:
         child.kill()
     assert not names, f"processes left behind: {names}"

@@ -6,10 +6,9 @@ or by the cookie in its environment. Walking the tree instead costs a read for e
 a second.
 
 Deaths: a pidfd of every process, in one epoll set. It becomes readable when the process is a zombie and hangs up when
-it has been reaped; then the kernel tells the exit status, whoever the parent was (Linux 6.15). It goes on telling while
-the pidfd is open, so that a look every few milliseconds takes them all: waking up for each death would take a program
-that does nothing but spawn some percent of its time. Where the kernel does not tell, the zombie's own stat is used, at
-once; and where that was missed, the status is ``unknown``.
+it has been reaped; then the kernel tells the exit status, whoever the parent was (Linux 6.15). Where it does not, the
+zombie's own stat is used, and where that was missed, the status is ``unknown``. Each death makes for a look: where one
+process has ended, others are often being born.
 
 With the process-event connector (only where it is asked for: it costs every fork of the machine some time) births and
 deaths also come as events, so that a process is seen that lived for less than a look.
@@ -73,12 +72,13 @@ class Observer:
         self._root = 0
         self._epoll = select.epoll()
         """The pidfds of all entries."""
-        self._prompt = select.epoll()
-        """What cannot wait for the next look: the root's end, the connector, descriptors of the caller."""
-        if not self._use_info or linux.probe_exit_info() is not None:
-            self._prompt.register(self._epoll.fileno(), select.EPOLLIN)
+        self._wake = select.epoll()
+        """What makes for a look: deaths, the connector; and what is urgent besides."""
+        self._wake.register(self._epoll.fileno(), select.EPOLLIN)
+        self._usual = {self._epoll.fileno()}
         if connector is not None:
-            self._prompt.register(connector.fileno(), select.EPOLLIN)
+            self._wake.register(connector.fileno(), select.EPOLLIN)
+            self._usual.add(connector.fileno())
         self._told: dict[int, ExitStatus] = {}
         """Statuses that the connector told of processes whose end has not been entered yet."""
         self._by_fd: dict[int, Entry] = {}
@@ -93,7 +93,7 @@ class Observer:
 
     def watch_fd(self, descriptor: int) -> None:
         """Wake `wait` up when a descriptor of the caller becomes readable."""
-        self._prompt.register(descriptor, select.EPOLLIN)
+        self._wake.register(descriptor, select.EPOLLIN)
 
     def root(self, pid: int) -> Entry:
         """Enter the process that the supervisor itself started."""
@@ -102,7 +102,7 @@ class Observer:
             raise ProcessLookupError(pid)
         self._root = pid
         entry = self._enter(stat, os.pidfd_open(pid), "root")
-        self._prompt.register(entry.pidfd, select.EPOLLIN)
+        self._wake.register(entry.pidfd, select.EPOLLIN)
         return entry
 
     def sweep(self) -> None:
@@ -120,8 +120,8 @@ class Observer:
             pass
 
     def _look(self, timeout_s: float) -> bool:
-        """Sleep until the next look and take it; return whether something urgent woke us."""
-        urgent = self._prompt.poll(timeout_s)
+        """Sleep until something happens, or for so long, and look; return whether it was something urgent."""
+        woken = self._wake.poll(timeout_s)
         if self._connector is not None:
             self._read_connector(self._connector)
         self._find_new()
@@ -133,7 +133,7 @@ class Observer:
                 if not entry.dead:
                     self._reap(entry)
             self._zombies = [entry for entry in self._zombies if not entry.dead]
-        return bool(urgent)
+        return any(descriptor not in self._usual for descriptor, _ in woken)
 
     def _read_connector(self, connector: Connector) -> None:
         for event in connector.read():
@@ -166,7 +166,7 @@ class Observer:
             else:
                 os.close(entry.pidfd)
         self._by_fd.clear()
-        self._prompt.close()
+        self._wake.close()
         self._epoll.close()
         os.close(self._load)
 
@@ -232,7 +232,7 @@ class Observer:
         if entry.zombie_since_ns is None:
             entry.zombie_since_ns = time.monotonic_ns()
             if entry.key.pid == self._root:
-                self._prompt.unregister(entry.pidfd)
+                self._wake.unregister(entry.pidfd)
             stat = proc.read_stat(entry.key.pid) if not hung_up else None
             if self._use_zombie and stat is not None and stat.start == entry.key.start and stat.state in "ZX":
                 entry.zombie_status = ExitStatus.from_wait_status(stat.exit_code, StatusSource.ZOMBIE_STAT)
