@@ -62,16 +62,17 @@ _X86: Final[Mapping[int, str]] = {
     34: "pause", 35: "nanosleep", 42: "connect", 43: "accept", 44: "sendto", 45: "recvfrom", 46: "sendmsg",
     47: "recvmsg", 56: "clone", 58: "vfork", 61: "wait4", 65: "semop", 72: "fcntl", 73: "flock", 128: "rt_sigtimedwait",
     130: "rt_sigsuspend", 202: "futex", 219: "restart_syscall", 220: "semtimedop", 230: "clock_nanosleep",
-    232: "epoll_wait", 247: "waitid", 257: "openat", 2: "open", 270: "pselect6", 271: "ppoll", 281: "epoll_pwait",
-    288: "accept4", 299: "recvmmsg", 426: "io_uring_enter", 435: "clone3", 441: "epoll_pwait2", 449: "futex_waitv",
+    232: "epoll_wait", 242: "mq_timedsend", 243: "mq_timedreceive", 247: "waitid", 257: "openat", 2: "open",
+    270: "pselect6", 271: "ppoll", 281: "epoll_pwait", 288: "accept4", 299: "recvmmsg", 426: "io_uring_enter",
+    435: "clone3", 441: "epoll_pwait2", 449: "futex_waitv",
 }  # fmt: skip
 _ARM: Final[Mapping[int, str]] = {
     63: "read", 64: "write", 65: "readv", 66: "writev", 67: "pread64", 68: "pwrite64", 72: "pselect6", 73: "ppoll",
     22: "epoll_pwait", 25: "fcntl", 32: "flock", 56: "openat", 95: "waitid", 98: "futex", 101: "nanosleep",
-    115: "clock_nanosleep", 128: "restart_syscall", 133: "rt_sigsuspend", 137: "rt_sigtimedwait", 192: "semtimedop",
-    193: "semop", 202: "accept", 203: "connect", 206: "sendto", 207: "recvfrom", 211: "sendmsg", 212: "recvmsg",
-    220: "clone", 242: "accept4", 243: "recvmmsg", 260: "wait4", 426: "io_uring_enter", 435: "clone3",
-    441: "epoll_pwait2", 449: "futex_waitv",
+    115: "clock_nanosleep", 128: "restart_syscall", 133: "rt_sigsuspend", 137: "rt_sigtimedwait", 182: "mq_timedsend",
+    183: "mq_timedreceive", 192: "semtimedop", 193: "semop", 202: "accept", 203: "connect", 206: "sendto",
+    207: "recvfrom", 211: "sendmsg", 212: "recvmsg", 220: "clone", 242: "accept4", 243: "recvmmsg", 260: "wait4",
+    426: "io_uring_enter", 435: "clone3", 441: "epoll_pwait2", 449: "futex_waitv",
 }  # fmt: skip
 SYSCALLS: Final = _ARM if platform.machine() == "aarch64" else _X86
 
@@ -158,6 +159,9 @@ def _decode(pid: int, call: str, arguments: list[int]) -> dict[str, object]:  # 
             forever = arguments[3] == 0 if call == "epoll_pwait2" else arguments[3] & NEVER == NEVER
             found = _epoll_set(pid, arguments[0])
             return {"kind": WaitKind.DESCRIPTORS, "call": call, "timed": not forever, "descriptors": found}
+        case "mq_timedsend" | "mq_timedreceive":
+            queue = (arguments[0],)
+            return {"kind": WaitKind.DESCRIPTORS, "call": call, "timed": arguments[4] != 0, "descriptors": queue}
         case _ if call in ON_DESCRIPTOR:
             return {"kind": WaitKind.DESCRIPTORS, "call": call, "descriptors": (arguments[0],)}
         case _:

@@ -137,6 +137,8 @@ def _descriptor(tree: _Tree, key: ProcessKey, wait: Wait, number: int) -> Wakers
         return _pipe(tree, key, wait, descriptor)
     if target.startswith("socket:"):
         return _socket(tree, descriptor)
+    if wait.call.startswith("mq_"):
+        return _queue(tree, target)
     if "eventfd" in target:
         holders = frozenset({holder for holder, _ in tree.holders[_object(descriptor)]} | {key})
         return Wakers(processes=holders, through=f"eventfd {descriptor.detail}")
@@ -154,6 +156,13 @@ def _pipe(tree: _Tree, key: ProcessKey, wait: Wait, descriptor: Descriptor) -> W
     writing = wait.call.startswith(("write", "pwrite", "send"))
     ends = {holder for holder, writable in tree.holders[descriptor.target] if writable != writing}
     return Wakers(processes=frozenset(ends - {key}) or frozenset({key} & ends), through=descriptor.target)
+
+
+def _queue(tree: _Tree, target: str) -> Wakers:
+    """A message queue without a name is only for those who have it open, for either direction."""
+    if not target.endswith(" (deleted)"):
+        return Wakers(outside="a message queue that anybody may open", through=target)
+    return Wakers(processes=frozenset(holder for holder, _ in tree.holders[target]), through=target)
 
 
 def _socket(tree: _Tree, descriptor: Descriptor) -> Wakers:

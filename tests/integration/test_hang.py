@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from harness.probes.proc import read_stat
+from harness.supervise.waitgraph import dead_processes
+from harness.supervise.waits import read_graph
 from tests.integration.test_cli import crashcart
 from tests.zoo.catalogue import CATALOGUE
 from tests.zoo.programs import Program, build
 from tests.zoo.watching import ALLOWED_S, look
 
 HANGS = ("locks_abba", "condition_lost_wakeup", "pipe_full", "unix_both_wait", "vfork_sleeper", "wait_for_stopped")
-PIPED = ("stdin_of_parent",)
+PIPED = ("stdin_of_parent", "both_send", "queue_producer_gone")
 DECLARED = ("sleeping_peer", "polled_before", "spin_python", "fifo_no_reader", "http_calls_itself", "polite_locks")
 ASKING = ("wait_for_server", "locked_database")
 IDLE = ("http_idle", "sleep_wait", "event_main", "fifo_server", "stopped_continued", "zombie_kept")
@@ -51,3 +58,34 @@ def test_idle_is_not_hung(name: str, tmp_path: Path) -> None:
     """Something outside, a timer or a child that works can still wake it: nothing is said for 15 s."""
     build(program(name), tmp_path)
     assert look(program(name), tmp_path, ALLOWED_S).wrong() == ""
+
+
+RECEIVE = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+queue = libc.mq_open(sys.argv[1].encode(), os.O_CREAT | os.O_RDWR, 0o600, None)
+assert queue >= 0, os.strerror(ctypes.get_errno())
+print("open", flush=True)
+libc.mq_receive(queue, ctypes.create_string_buffer(1 << 16), 1 << 16, None)
+"""
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "unlinked"])
+def test_a_message_queue_with_a_name_may_be_opened_by_anybody(named: bool) -> None:
+    """One without a name is only for who has it open: its lonely reader is dead."""
+    name = f"/crashcart.test.{os.getpid()}"
+    with subprocess.Popen([sys.executable, "-c", RECEIVE, name], stdout=subprocess.PIPE) as reader:
+        try:
+            assert reader.stdout is not None
+            assert reader.stdout.readline() == b"open\n"
+            if not named:
+                assert ctypes.CDLL(None).mq_unlink(name.encode()) == 0
+            stat = read_stat(reader.pid)
+            assert stat is not None
+            graph = read_graph({stat.key: "reader"})
+            while graph.nodes[0].wait.call != "mq_timedreceive":
+                graph = read_graph({stat.key: "reader"})
+            assert dead_processes(graph, polling_is_life=True) == (set() if named else {stat.key})
+        finally:
+            ctypes.CDLL(None).mq_unlink(name.encode())
+            reader.kill()

@@ -1,6 +1,7 @@
 """The sealed third of the catalogue: drawn with random.Random(23581) from the sorted names, hangs first.
 
-The last three were written later, when the open group had grown; docs/zoo.md has the first result on each.
+The last three healthy ones and the last two hangs were written later, when the open group had grown; docs/zoo.md has
+the first result on each.
 """
 
 from __future__ import annotations
@@ -134,6 +135,22 @@ SEALED: Final = (
         settle_s=90.0,
         needs=frozenset({"vllm"}),
         reason="the worker is in T, and a request is in flight in a phase",
+    ),
+    Program(
+        path="sealed/both_send.py",
+        kind="hang",
+        hang="deadlock",
+        suspect="both_send",
+        reason="both write into a full socket that only the other reads; a loopback socket of TCP proves nothing",
+    ),
+    Program(
+        path="sealed/queue_producer_gone.c",
+        kind="hang",
+        hang="deadlock",
+        also=("waiting_for_peer",),
+        suspect="queue_producer_gone",
+        needs=frozenset({"gcc"}),
+        reason="the queue has no name, and nobody but its reader has it open",
     ),
     Program(
         path="sealed/asyncio_idle.py",
