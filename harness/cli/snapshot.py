@@ -39,7 +39,7 @@ def command(pid: int, without: tuple[str, ...], as_json: bool) -> int:  # noqa: 
     click.echo(f"{len(seen.names)} processes, {len(seen.graph.nodes)} threads, in {seen.seconds:.1f} s")
     for key, name in seen.names.items():
         seconds, error = seen.held(key)
-        paused = f"held {seconds:.3f} ± {error:.3f} s" if seconds else "not held"
+        paused = f"held {seconds:.3f} ± {error:.3f} s" if seconds else f"held < {error:.3f} s" if error else "not held"
         click.echo(f"  {key.pid:>8} {seen.states[key]} {len(seen.graph.of(key)):>4} threads  {paused}  {name[:100]}")
     for held in seen.gpu:
         click.echo(f"  {'this tree' if held.ours else 'another'}: {held.reason}")

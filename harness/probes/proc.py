@@ -102,6 +102,24 @@ def _signal_masks(pid: int) -> dict[str, int]:
     return {name: int(mask, 16) for name, mask in found}
 
 
+@dataclass(frozen=True, slots=True)
+class MappedFile:
+    """A file that a process has mapped: where it begins there, and its device and inode."""
+
+    start: int
+    identity: str
+
+
+def mapped_files(pid: int) -> dict[str, MappedFile]:
+    """Return the files that a process has mapped, by path; empty if it is gone or not ours to read."""
+    found: dict[str, MappedFile] = {}
+    for line in read_bytes(f"/proc/{pid}/maps").decode(errors="surrogateescape").splitlines():
+        span, _rights, _offset, device, inode, *path = line.split(maxsplit=5)
+        if path and inode != "0":
+            found.setdefault(path[0], MappedFile(int(span.partition("-")[0], 16), f"{device} {inode}"))
+    return found
+
+
 def holds(pid: int, path: str) -> bool:
     """Whether a process maps a file or has it open."""
     if path.encode() in read_bytes(f"/proc/{pid}/maps"):

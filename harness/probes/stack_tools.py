@@ -1,9 +1,10 @@
 """The tools that take stacks of a live process, and the command line of each; the least intrusive first.
 
-py-spy stops every thread for the time of a dump (ptrace) and shows Python and, with ``--native``, native frames.
-pystack (elfutils) also shows threads that Python never saw. eu-stack (elfutils) and gdb serve for processes without
-Python; gdb knows arguments and lines, where there is debug information, and takes ten times as long. None of them is
-run before a suspicion is recorded, and never two on one process at a time.
+py-spy stops every thread for the time of a dump (ptrace) and shows Python and, with ``--native``, native frames; for
+these it takes four times as long as eu-stack (elfutils), which therefore follows it where it is there
+(`harness.stacks.joined`). pystack (elfutils) also shows threads that Python never saw. eu-stack and gdb serve for
+processes without Python; gdb knows arguments and lines, where there is debug information, and takes ten times as long.
+None of them is run before a suspicion is recorded, and never two on one process at a time.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.probes.proc import read_bytes
+from harness.probes.proc import mapped_files, read_bytes
 
 DEBUGGERS: Final = {"gdb": 8.0, "cuda-gdb": 16.0, "rocgdb": 16.0}
 """With the time of each in seconds. They print alike. Those of the GPU vendors stop the GPU as well as the process, and
 are tried last: on an H100 cuda-gdb took 9.7 s, and the process may not have survived it (docs/evidence/gpu_tools.md).
 """
+DEEPEST: Final = "4096"
+"""Frames of one thread that eu-stack is to follow. Its own bound of 256 is passed by ten nested calls through C."""
 LARGE_FILE: Final = 16 << 20
 """From so many bytes on, a program or library is taken to have many symbols."""
 BESIDE_CUDA: Final = Path("/usr/local/cuda/bin")
@@ -39,6 +42,8 @@ class StackTool:
     """Of the file that its output goes to; it tells the parser, too."""
     seconds: float
     """Its share of the time, in seconds, before it is cut off."""
+    then: tuple[str, ...] = ()
+    """A second command that is run right after it; its output follows in the same file (`harness.stacks.joined`)."""
     names: tuple[str, ...] = ()
     """What finds the names that the tool leaves out (`harness.stacks.eu_stack`); the addresses follow."""
 
@@ -52,9 +57,16 @@ def find(name: str) -> str | None:
 def tools_for(pid: int, without: frozenset[str] = frozenset()) -> Sequence[StackTool]:
     """Return what can be tried on a process, in this order, until one gives a stack."""
     able: list[StackTool] = []
+    eu_stack = find("eu-stack") if "eu_stack" not in without else None
+    namer = find("eu-addr2line") if eu_stack is not None else None
+    names = (namer, "-a", "-S", "-C", "-p", str(pid)) if namer is not None else ()
     if is_python(pid):
         if (spy := find("py-spy")) and "py_spy" not in without:
             dump = (spy, "dump", "--json", "--pid", str(pid))
+            if eu_stack is not None and names:
+                then = (eu_stack, "-n", DEEPEST, "-q", "-m", "-p", str(pid))
+                both = "py-spy + eu-stack"
+                able.append(StackTool(name=both, argv=dump, then=then, names=names, suffix="joined.txt", seconds=8.0))
             able += [
                 StackTool(name="py-spy --native", argv=(*dump, "--native"), suffix="pyspy.json", seconds=8.0),
                 StackTool(name="py-spy", argv=dump, suffix="pyspy.json", seconds=4.0),
@@ -62,11 +74,10 @@ def tools_for(pid: int, without: frozenset[str] = frozenset()) -> Sequence[Stack
         if (pystack := find("pystack")) and "pystack" not in without:
             remote = (pystack, "remote", "--native-all", str(pid))
             able.append(StackTool(name="pystack", argv=remote, suffix="pystack.txt", seconds=8.0))
-    if (eu_stack := find("eu-stack")) and "eu_stack" not in without:
-        namer = find("eu-addr2line") if _maps_large_file(pid) else None
-        names = (namer, "-a", "-S", "-p", str(pid)) if namer else ()
-        words = (eu_stack, *(["-q"] if names else []), "-m", "-p", str(pid))
-        able.append(StackTool(name="eu-stack", argv=words, suffix="eu.txt", seconds=6.0, names=names))
+    if eu_stack is not None:
+        later = names if _maps_large_file(pid) else ()
+        words = (eu_stack, "-n", DEEPEST, *(["-q"] if later else []), "-m", "-p", str(pid))
+        able.append(StackTool(name="eu-stack", argv=words, suffix="eu.txt", seconds=6.0, names=later))
     for debugger, seconds in DEBUGGERS.items():
         if (found := find(debugger)) and debugger.replace("-", "_") not in without:
             quiet = ("-batch", "-nx", "-iex", "set debuginfod enabled off", "-ex", "thread apply all bt")
@@ -87,8 +98,7 @@ def is_python(pid: int) -> bool:
 
 def _maps_large_file(pid: int) -> bool:
     """Whether so many symbols may be mapped that it is worth a second program to look for each but once."""
-    found = (line.split(maxsplit=5)[5:] for line in read_bytes(f"/proc/{pid}/maps").splitlines())
-    for path in {os.fsdecode(*rest) for rest in found if rest and rest[0].startswith(b"/")}:
+    for path in mapped_files(pid):
         with suppress(OSError):
             if os.stat(path).st_size >= LARGE_FILE:  # noqa: PTH116 - a plain string
                 return True

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from harness.stacks import eu_stack, gdb, py_spy, pystack
+from harness.stacks import eu_stack, gdb, joined, py_spy, pystack
 from harness.stacks.model import Process, ThreadStack
 
 _MARK: Final = b"\x1e=== crashcart-dump "  # the record separator keeps it apart from what any tool prints
@@ -22,6 +22,7 @@ class Tool(StrEnum):
     """Whose output a dump is."""
 
     PY_SPY_JSON = "py-spy-json"
+    JOINED = "py-spy + eu-stack"
     PY_SPY = "py-spy"
     PYSTACK = "pystack"
     GDB = "gdb"
@@ -30,6 +31,7 @@ class Tool(StrEnum):
 
 _PARSERS: Final = {
     Tool.PY_SPY_JSON: py_spy.parse_json,
+    Tool.JOINED: joined.parse,
     Tool.PY_SPY: py_spy.parse_text,
     Tool.PYSTACK: pystack.parse,
     Tool.GDB: gdb.parse,
@@ -51,7 +53,7 @@ def sniff(text: str) -> Tool | None:
     """Return whose output a text is; ``None`` if it holds no stack of a known tool (an error message, or nothing)."""
     start = text[:65536]
     if _JSON.match(start):
-        return Tool.PY_SPY_JSON
+        return Tool.JOINED if joined.is_joined(text) else Tool.PY_SPY_JSON
     if "Traceback for thread " in start:
         return Tool.PYSTACK
     if start.startswith(("PID ", "TID ")) and "\nTID " in f"\n{start}":

@@ -20,7 +20,7 @@ _NOTHING: Final = Frame("[no frames]", native=True)
 _REMEMBERED: Final = 1 << 14  # distinct frame tuples whose place in the tree is kept at hand
 _DIGITS: Final = re.compile(r"\d+")
 
-_Facts = tuple[int, int, str, str, str, bool | None, str, bool]
+_Facts = tuple[int, int, str, str, str, bool | None, str, bool, bool]
 
 
 class _States:
@@ -71,6 +71,7 @@ class Merger:
         self._tree.threads[leaf] += 1
         facts = (
             leaf, stack.sample, stack.tool, stack.thread_name, stack.state, stack.holds_gil, stack.waits, stack.partial,
+            stack.unseen,
         )  # fmt: skip
         number = self._recent.get(facts)
         self._pending.add(self._observe(facts) if number is None else number)
@@ -90,9 +91,9 @@ class Merger:
         return leaf
 
     def _observe(self, facts: _Facts) -> int:
-        leaf, sample, tool, name, state, holds_gil, waits, partial = facts
+        leaf, sample, tool, name, state, holds_gil, waits, partial, unseen = facts
         # A pool's threads are numbered; the number would make every process a class of its own.
-        seen = Seen(leaf, sample, tool, _DIGITS.sub("N", name), state, holds_gil, waits, partial)
+        seen = Seen(leaf, sample, tool, _DIGITS.sub("N", name), state, holds_gil, waits, partial, unseen)
         number = self._observed.setdefault(seen, len(self._observed))
         if len(self._recent) >= _REMEMBERED:
             self._recent.clear()

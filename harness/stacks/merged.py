@@ -29,6 +29,8 @@ class Seen(msgspec.Struct, frozen=True):
     holds_gil: bool | None
     waits: str
     partial: bool
+    unseen: bool
+    """By Python, see `harness.stacks.model.ThreadStack`: in the tree, but no mark of a class, and nobody's reason."""
 
 
 class Tree:
@@ -94,7 +96,7 @@ class Tree:
 
 
 class StackClass(msgspec.Struct, frozen=True):
-    """Processes with the same set of thread stacks over all samples."""
+    """Processes with the same set of thread stacks over all samples, those apart that Python never saw."""
 
     members: Members
     leaves: frozenset[int]
@@ -107,6 +109,11 @@ class Observations(msgspec.Struct, frozen=True):
 
     members: Members
     seen: tuple[Seen, ...]
+
+    @property
+    def telling(self) -> tuple[Seen, ...]:
+        """Those by which processes are compared; the pollers of a library come and go without a meaning."""
+        return tuple(seen for seen in self.seen if not seen.unseen)
 
 
 class Merged:
@@ -124,7 +131,8 @@ class Merged:
             if any(seen.partial for seen in one.seen):
                 self.partial.update(one.members)
         self.classes = _classes(observations)
-        self._members = _members(tree, self.classes)
+        self._members = _members(tree, observations)
+        self._telling = {node for one in self.classes for leaf in one.leaves for node in tree.path(leaf)}
 
     @classmethod
     def of(cls, tree: Tree, roster: Roster, sets: Sequence[frozenset[int]], observed: tuple[Seen, ...]) -> Merged:
@@ -153,12 +161,14 @@ class Merged:
         return self._members.get(node) or Members()
 
     def children(self, node: int) -> list[int]:
-        """Return a node's children, the widest first; equal ones by name."""
+        """Return a node's children, the widest first; equal ones by name, threads that Python never saw at the end."""
         tree = self.tree
-        return sorted(
-            tree.children[node].values(),
-            key=lambda child: (-len(self.members(child)), tree.label(child), tree.frames[child].native),
-        )
+
+        def order(child: int) -> tuple[bool, int, str, bool]:
+            known = child in self._telling
+            return not known, -len(self.members(child)), tree.label(child), tree.frames[child].native
+
+        return sorted(tree.children[node].values(), key=order)
 
     def walk(self, node: int = ROOT) -> Iterator[int]:
         """Yield every node below a node, parents first, siblings in order."""
@@ -169,11 +179,11 @@ class Merged:
             waiting.extend(self.children(node)[::-1])
 
 
-def _members(tree: Tree, classes: tuple[StackClass, ...]) -> dict[int, Members]:
+def _members(tree: Tree, observations: tuple[Observations, ...]) -> dict[int, Members]:
     """Return who passes through each node; a node with the same members as its only child shares their set."""
     found: dict[int, Members] = defaultdict(Members)
-    for one in classes:
-        for leaf in one.leaves:
+    for one in observations:
+        for leaf in {seen.leaf for seen in one.seen}:
             found[leaf].update(one.members)
     own = set(found)  # sets that nobody else holds yet
     for node in range(len(tree.parents) - 1, 0, -1):  # children come after their parents
@@ -191,6 +201,6 @@ def _members(tree: Tree, classes: tuple[StackClass, ...]) -> dict[int, Members]:
 def _classes(observations: tuple[Observations, ...]) -> tuple[StackClass, ...]:
     grouped: dict[frozenset[int], Members] = defaultdict(Members)
     for one in observations:
-        grouped[frozenset(seen.leaf for seen in one.seen)].update(one.members)
+        grouped[frozenset(seen.leaf for seen in one.telling)].update(one.members)
     found = [StackClass(members, leaves, next(members.runs())[0]) for leaves, members in grouped.items()]
     return tuple(sorted(found, key=lambda one: (-len(one.members), one.representative)))

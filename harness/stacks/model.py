@@ -72,6 +72,8 @@ class ThreadStack(msgspec.Struct, frozen=True):
     tool: str = ""
     partial: bool = False
     """The dump was cut off, or the tool could not unwind to the end: the stack may lack frames on either side."""
+    unseen: bool = False
+    """Python does not know of this thread, though it knows of others of its process: mostly one of a library."""
 
 
 def rank_of(title: str, environment: Mapping[str, str] | None = None) -> int | None:

@@ -26,6 +26,8 @@ class _Frame(msgspec.Struct):
     module: str | None = None
     short_filename: str | None = None
     line: int = 0
+    is_entry: bool = False
+    is_shim_entry: bool = False
 
 
 class _Thread(msgspec.Struct):
@@ -80,14 +82,23 @@ def parse_text(text: str, process: Process, *, sample: int = 0, partial: bool = 
 
 def parse_json(text: str, process: Process, *, sample: int = 0, partial: bool = False) -> list[ThreadStack]:
     """Return the threads of one process from ``--json``; of a torn document those that came whole, marked partial."""
+    return [stack for stack, _ in parse_runs(text, process, sample=sample, partial=partial)]
+
+
+def parse_runs(
+    text: str, process: Process, *, sample: int = 0, partial: bool = False
+) -> list[tuple[ThreadStack, list[tuple[Frame, ...]]]]:
+    """Return the threads, each with its frames cut into runs (`harness.stacks.joined`), outermost first like these."""
     try:
         threads = _decoder.decode(text)
     except msgspec.DecodeError:
         threads, partial = list(_whole(text)), True
-    return [
-        ThreadStack(
+    found = []
+    for thread in threads:
+        runs = _runs(thread)
+        stack = ThreadStack(
             process,
-            _frames(thread),
+            tuple(frame for run in runs for frame in run),
             thread.os_thread_id or 0,
             thread.thread_name or "",
             "active" if thread.active else "idle",
@@ -96,21 +107,26 @@ def parse_json(text: str, process: Process, *, sample: int = 0, partial: bool = 
             tool=TOOL,
             partial=partial,
         )
-        for thread in threads
-    ]
+        found.append((stack, runs))
+    return found
 
 
-def _frames(thread: _Thread) -> tuple[Frame, ...]:
-    # Without debug information py-spy calls a native frame by its address, and names its library as its file.
-    return tuple(
-        _frame(
+def _runs(thread: _Thread) -> list[tuple[Frame, ...]]:
+    runs: list[list[Frame]] = []
+    starts = True
+    for frame in reversed(thread.frames):
+        # Without debug information py-spy calls a native frame by its address, and names its library as its file.
+        found = _frame(
             frame.name,
             frame.filename if frame.module or not frame.short_filename else frame.short_filename,
             frame.line,
             native=frame.module is not None or not frame.filename.endswith(_PYTHON),
         )
-        for frame in reversed(thread.frames)
-    )
+        if starts or frame.is_entry or frame.is_shim_entry:
+            runs.append([])
+        starts = False
+        runs[-1].append(found)
+    return [tuple(run) for run in runs]
 
 
 def _whole(text: str) -> Iterator[_Thread]:

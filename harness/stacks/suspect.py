@@ -98,7 +98,7 @@ class _Comparison:
             mine = one.members & everybody
             if mine and not any(seen.partial for seen in one.seen):
                 tools = tuple(sorted({seen.tool for seen in one.seen}))
-                by_tools[tools].append(Observations(mine, one.seen))
+                by_tools[tools].append(Observations(mine, one.telling))
         # The stacks of two tools differ for reasons of their own: the largest set of one tool is compared.
         self._compared = max(by_tools.values(), key=lambda some: sum(len(one.members) for one in some), default=[])
 

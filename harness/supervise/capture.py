@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
@@ -27,7 +27,8 @@ from harness.probes.gpu import Unavailable
 from harness.probes.stack_tools import StackTool, tools_for, tracer_of
 from harness.probes.threads import read_waits
 from harness.record import Sink
-from harness.stacks import eu_stack
+from harness.stacks import eu_stack, joined
+from harness.stacks.model import Process
 from harness.supervise.flight import FlightRecorders
 
 PARALLEL: Final = (os.cpu_count() or 1) + 2
@@ -44,6 +45,8 @@ class _Target:
     tools: list[StackTool] | None = None
     """What has not been tried on it; ``None`` before its turn."""
     failures: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What is worth telling, though nothing is missing because of it."""
     held_s: float = 0.0
     held_error_s: float = 0.0
 
@@ -57,6 +60,8 @@ class _Dump:
     path: Path
     started: float
     was_stopped: bool
+    then: tuple[str, ...]
+    """What is still to be run on it, into the same file."""
     looked: float
     """When the target was last asked whether it is being traced."""
     held: bool = False
@@ -68,6 +73,8 @@ class _Naming:
     """The search for the names of a dump that has been taken; what is not found in time stays an address."""
 
     dump: _Dump
+    text: str
+    mapped: Mapping[str, proc.MappedFile]
     child: subprocess.Popen[bytes]
     answers: IO[bytes]
     until: float
@@ -88,7 +95,10 @@ class CaptureJob:
         self._waiting = [_Target(key) for key in keys]
         self._without = without
         self._running: list[_Dump] = []
-        self._naming: list[_Naming] = []
+        self._nameless: list[_Dump] = []
+        self._naming: _Naming | None = None
+        """One at a time, so that what one finds need not be looked for again by the next."""
+        self._names = eu_stack.Names()
         self._folder = folder
         self._sink = sink
         self._helpers = helpers
@@ -111,16 +121,18 @@ class CaptureJob:
             self._measure(dump)
             if dump.child.poll() is not None or now > min(self._deadline, dump.started + dump.tool.seconds):
                 self._collect(dump)
-        for naming in list(self._naming):
-            if naming.child.poll() is not None or now > naming.until:
-                self._collect_names(naming)
-        while self._waiting and len(self._running) + len(self._naming) < PARALLEL:
+        if self._naming is not None and (self._naming.child.poll() is not None or now > self._naming.until):
+            self._collect_names(self._naming)
+        while self._nameless and self._naming is None:
+            self._find_names(self._nameless.pop(0))
+        while self._waiting and len(self._running) + (self._naming is not None) < PARALLEL:
             self._start(self._waiting.pop(0))
         if self._ras is not None and (self._ras.poll() is not None or now > self._deadline):
             self._collect_ras(self._ras)
             self._ras = None
         recorded = self._flight.advance()
-        self.done = recorded and not self._waiting and not self._running and not self._naming and self._ras is None
+        unfinished = self._waiting or self._running or self._nameless or self._naming or self._ras
+        self.done = recorded and not unfinished
         return self.done
 
     def _measure(self, dump: _Dump) -> None:
@@ -185,13 +197,15 @@ class CaptureJob:
         path = self._folder / f"{key.pid}-{key.start}.{tool.suffix}"
         out = path.open("wb")
         stat = proc.read_stat(key.pid)
-        child = subprocess.Popen(
-            tool.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, start_new_session=True
-        )
-        self._helpers.add(child.pid)
         stopped = stat is not None and stat.state == "T"
+        child = self._run(tool.argv, out)
         now = time.monotonic()
-        self._running.append(_Dump(target, tool, child, out, path, now, stopped, now))
+        self._running.append(_Dump(target, tool, child, out, path, now, stopped, tool.then, now))
+
+    def _run(self, argv: Sequence[str], out: IO[bytes], errors: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
+        child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, start_new_session=True)
+        self._helpers.add(child.pid)
+        return child
 
     def _collect(self, dump: _Dump) -> None:
         timed_out = dump.child.poll() is None
@@ -199,6 +213,11 @@ class CaptureJob:
             dump.child.kill()
         _, said = dump.child.communicate()
         self._measure(dump)
+        if dump.then and not timed_out and not dump.child.returncode:
+            dump.out.write(b"\n")
+            dump.out.flush()
+            dump.child, dump.then = self._run(dump.then, dump.out), ()
+            return
         dump.out.close()
         self._running.remove(dump)
         self._continue(dump)
@@ -206,46 +225,64 @@ class CaptureJob:
         if dump.path.stat().st_size and (timed_out or not dump.child.returncode):
             gone = "" if proc.is_alive(dump.target.key) else "the process was gone afterwards"
             dump.target.failures += [part for part in (failure if timed_out else "", gone) if part]
-            if gone or not self._find_names(dump):
+            if dump.tool.names and not gone:
+                self._nameless.append(dump)
+            else:
                 self._finish(dump)
             return
-        dump.path.unlink()
         dump.target.failures.append(f"{dump.tool.name}: {failure or f'ended with {dump.child.returncode}'}")
+        self._retry(dump)
+
+    def _retry(self, dump: _Dump) -> None:
+        """Leave it to the next tool."""
+        dump.path.unlink()
         self._waiting.insert(0, dump.target)
 
     def _finish(self, dump: _Dump) -> None:
         seconds = time.monotonic() - dump.started
         self._say(dump.target.key, dump.tool.name, dump.path, seconds, "; ".join(dump.target.failures), dump.target)
 
-    def _find_names(self, dump: _Dump) -> bool:
-        """Start to look for the names of a dump; false where there is nothing to be looked for."""
-        asked = eu_stack.addresses(dump.path.read_text()) if dump.tool.names else ()
-        if not asked:
-            return False
+    def _find_names(self, dump: _Dump) -> None:
+        """Start to look for the names of a dump that no dump before it had, if there are any."""
+        text, mapped = dump.path.read_text(), proc.mapped_files(dump.target.key.pid)
+        unknown = self._names.unknown(text, mapped)
+        if not unknown:
+            self._name(dump, text, mapped)
+            return
         answers = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed where it is read
-        child = subprocess.Popen(
-            (*dump.tool.names, *asked),
-            stdin=subprocess.DEVNULL,
-            stdout=answers,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        self._helpers.add(child.pid)
-        until = min(self._deadline, dump.started + dump.tool.seconds)
-        self._naming.append(_Naming(dump, child, answers, until))
-        return True
+        child = self._run((*dump.tool.names, *unknown), answers, subprocess.DEVNULL)
+        until = min(self._deadline, time.monotonic() + dump.tool.seconds)
+        self._naming = _Naming(dump, text, mapped, child, answers, until)
 
     def _collect_names(self, naming: _Naming) -> None:
-        dump = naming.dump
         if naming.child.poll() is None:
             naming.child.kill()
             naming.child.wait()
-            dump.target.failures.append("names: cut off after their time")
-        self._naming.remove(naming)
+            naming.dump.target.failures.append("names: cut off after their time")
+        self._naming = None
         with naming.answers as answers:
             answers.seek(0)
-            dump.path.write_text(eu_stack.named(dump.path.read_text(), answers.read().decode(errors="replace")))
+            self._names.learn(naming.text, naming.mapped, answers.read().decode(errors="replace"))
+        self._name(naming.dump, naming.text, naming.mapped)
+
+    def _name(self, dump: _Dump, text: str, mapped: Mapping[str, proc.MappedFile]) -> None:
+        named = self._names.fill(text, mapped)
+        if dump.tool.then and not self._fit(dump, named):
+            return
+        dump.path.write_text(named)
         self._finish(dump)
+
+    def _fit(self, dump: _Dump, text: str) -> bool:
+        """Whether the two halves of a dump belong together; if not, it is left to the next tool."""
+        moved = joined.moved(text, Process(dump.target.key))
+        if moved is None:
+            dump.target.notes.append(f"{dump.tool.name}: the interpreter's loop has no symbol")
+            self._retry(dump)
+            return False
+        if moved:
+            threads, whose = ("1 thread", "its") if moved == 1 else (f"{moved} threads", "their")
+            dump.target.notes.append(f"{threads} ran on between the two tools: only {whose} Python frames are kept")
+        return True
 
     def _continue(self, dump: _Dump) -> None:
         """Let a target go on that the tool has left stopped."""
@@ -263,6 +300,7 @@ class CaptureJob:
         detail: str,
         target: _Target | None = None,
     ) -> None:
+        notes = target.notes if target is not None else []
         captured = StacksCaptured(
             key=key,
             tool=tool,
@@ -271,7 +309,7 @@ class CaptureJob:
             held_s=round(target.held_s, 4) if target is not None else 0.0,
             held_error_s=round(target.held_error_s, 4) if target is not None else 0.0,
             partial=bool(detail),
-            detail=detail,
+            detail="; ".join([*notes, *filter(None, [detail])]),
         )
         self.captures.append(captured)
         self._sink(captured)

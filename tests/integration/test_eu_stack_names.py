@@ -48,12 +48,30 @@ def test_every_name_is_the_same(sleeper: int) -> None:
     """Those of callers, too, whose return address may belong to the next function already."""
     at_once = said("eu-stack", "-m", "-p", str(sleeper))
     bare = said("eu-stack", "-q", "-m", "-p", str(sleeper))
-    answers = said("eu-addr2line", "-a", "-S", "-p", str(sleeper), *eu_stack.addresses(bare))
+    names, mapped = eu_stack.Names(), proc.mapped_files(sleeper)
+    asked = names.unknown(bare, mapped)
+    names.learn(bare, mapped, said("eu-addr2line", "-a", "-S", "-C", "-p", str(sleeper), *asked))
     one = process(1)
     assert {name for stack in frames(eu_stack.parse(bare, one)) for name, _ in stack} == {"??"}
     whole = frames(eu_stack.parse(at_once, one))
     assert len(whole) == 2
-    assert frames(eu_stack.parse(eu_stack.named(bare, answers), one)) == whole
+    assert frames(eu_stack.parse(names.fill(bare, mapped), one)) == whole
+    assert names.unknown(bare, mapped) == ()
+
+
+def test_what_one_process_taught_names_another() -> None:
+    """The same files, mapped elsewhere: nothing is asked for but what only the second one runs."""
+    first = "PID 1 - process\nTID 1:\n#0  0x0000000000001010 - /lib/a.so\n#1  0x0000000000001021 - /lib/a.so\n"
+    second = "PID 2 - process\nTID 2:\n#0  0x0000000000005010 - /lib/a.so\n#1  0x0000000000005031 - /lib/a.so\n"
+    here, there = {"/lib/a.so": proc.MappedFile(0x1000, "8:1 7")}, {"/lib/a.so": proc.MappedFile(0x5000, "8:1 7")}
+    names = eu_stack.Names()
+    assert names.unknown(first, here) == ("0x1010", "0x1020")
+    names.learn(first, here, "0x1010\nwait+0x10\n??:0\n0x1020\nwork+0x20\n??:0\n")
+    assert names.unknown(second, there) == ("0x5030",)
+    (stack,) = eu_stack.parse(names.fill(second, there), process(2))
+    assert [frame.function for frame in stack.frames] == ["??", "wait"]
+    replaced = {"/lib/a.so": proc.MappedFile(0x5000, "8:1 99")}
+    assert names.unknown(second, replaced) == ("0x5010", "0x5030")
 
 
 @pytest.mark.parametrize(("large", "programs"), [(1, "both"), (1 << 60, "eu-stack alone")])

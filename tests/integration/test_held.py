@@ -15,7 +15,9 @@ from tests.integration.test_cli import crashcart
 pytestmark = pytest.mark.skipif(find("py-spy") is None, reason="py-spy is not installed")
 
 PROGRAM = """
-import os, sys, time
+import os, sys, threading, time
+for _ in range(100):  # a tool is done with one thread sooner than anybody could look
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 print("ready", flush=True)
 missing, last = 0.0, time.monotonic()
 while not os.path.exists(sys.argv[1]):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.events import ProcessKey
-from harness.stacks import Frame, Merged, Merger, Process, ThreadStack, as_json, merge
+from harness.stacks import Frame, Merged, Merger, Process, ThreadStack, as_json, merge, suspects
 from harness.stacks.members import Members, folded
 from tests.unit.stacks.recorded import process, python, stacks
 
@@ -158,6 +158,21 @@ def test_one_pid_used_twice_is_two_processes() -> None:
     twice = [Process(ProcessKey(5, start), role="x") for start in (1, 2)]
     hosts = [Process(ProcessKey(5, 1), role="x", host=host) for host in ("a", "b")]
     assert len(merge(ThreadStack(who, python("f")) for who in twice + hosts[1:]).directory) == 3
+
+
+def test_threads_that_python_never_saw_are_in_the_tree_and_make_no_class() -> None:
+    """The pollers of a library come and go: two ranks that differ in them alone look alike, and nobody is suspected."""
+    poller = (Frame("grpc_poll", "x.so", native=True), Frame("epoll_wait", "libc.so", native=True))
+    ranks = [process(10 + rank, rank=rank) for rank in range(3)]
+    seen = [ThreadStack(rank, python("main", "wait"), tool="both") for rank in ranks]
+    merged = merge([*seen, ThreadStack(ranks[1], poller, tool="both", unseen=True)])
+    assert [list(one.members) for one in merged.classes] == [[0, 1, 2]]
+    assert suspects(merged).suspects == ()
+    assert tree(merged)["grpc_poll", "epoll_wait"] == {11}
+    assert [merged.tree.frames[node].function for node in merged.walk()] == ["main", "wait", "grpc_poll", "epoll_wait"]
+    counted = merge([*seen, ThreadStack(ranks[1], poller, tool="both")])
+    assert len(counted.classes) == 2
+    assert suspects(counted).suspects != ()
 
 
 def test_lines_are_shown_as_a_range_or_kept_apart() -> None:

@@ -1,0 +1,100 @@
+"""Python frames from py-spy between native ones from eu-stack: of live processes, quiet and busy ones."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from harness.events import StacksCaptured
+from harness.probes import proc
+from harness.probes.stack_tools import find
+from harness.stacks import ThreadStack, parse
+from harness.stacks.model import Process
+from harness.supervise.capture import CaptureJob
+
+pytestmark = [
+    pytest.mark.skipif(find("py-spy") is None, reason="py-spy is not installed"),
+    pytest.mark.skipif(find("eu-stack") is None, reason="eu-stack is not installed"),
+    pytest.mark.skipif(find("eu-addr2line") is None, reason="eu-addr2line is not installed"),
+]
+QUIET = """
+import threading, time
+def leaf(_): time.sleep(60)
+def through_c(_): sorted([1], key=leaf)
+def deep(n): sorted([n - 1], key=deep if n else through_c)
+threading.Thread(target=deep, args=(100,), daemon=True).start()
+print("ready", flush=True)
+through_c(0)
+"""
+BUSY = """
+import itertools
+def deep(n): return n and sorted([n - 1], key=deep)
+print("ready", flush=True)
+for n in itertools.cycle(range(200)): deep(n)
+"""
+
+
+@contextmanager
+def running(program: str) -> Iterator[proc.Stat]:
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        stat = proc.read_stat(child.pid)
+        assert stat is not None
+        yield stat
+        child.kill()
+
+
+def capture(stat: proc.Stat, folder: Path, *without: str) -> tuple[StacksCaptured, list[ThreadStack]]:
+    events: list[object] = []
+    folder.mkdir(exist_ok=True)
+    job = CaptureJob([stat.key], folder / "stacks", events.append, set(), frozenset(without))
+    while not job.advance():
+        pass
+    (dump,) = [event for event in events if isinstance(event, StacksCaptured) and event.tool != "proc"]
+    return dump, parse((folder / dump.path).read_text(), Process(stat.key, "python"), partial=dump.partial)
+
+
+def test_a_quiet_process_shows_the_same_python_frames_as_py_spy_alone(tmp_path: Path) -> None:
+    """And between them what C did, with names."""
+    with running(QUIET) as stat:
+        dump, both = capture(stat, tmp_path / "a")
+        single, alone = capture(stat, tmp_path / "b", "eu_stack")
+    assert (dump.tool, dump.partial, dump.detail) == ("py-spy + eu-stack", False, "")
+    assert single.tool == "py-spy --native"
+    python = {stack.thread_id: [frame for frame in stack.frames if not frame.native] for stack in both}
+    assert len(python) == 2
+    assert python == {stack.thread_id: [frame for frame in stack.frames if not frame.native] for stack in alone}
+    for stack in both:
+        names = [frame.name for frame in stack.frames]
+        inner = names[names.index("through_c") :]
+        assert inner.index("list_sort") < inner.index("leaf") < inner.index("time_sleep")
+        assert not stack.partial
+
+
+def test_of_a_busy_process_the_python_frames_of_one_moment_are_kept(tmp_path: Path) -> None:
+    """Its depth changes all the time, so the two dumps hardly ever agree: the record says so, nothing is missing."""
+    with running(BUSY) as stat:
+        for number in range(5):
+            dump, (stack,) = capture(stat, tmp_path / str(number))
+            if dump.detail:  # one time in a hundred the depth is the same
+                break
+    assert (dump.tool, dump.partial, stack.partial) == ("py-spy + eu-stack", False, False)
+    assert dump.detail == "1 thread ran on between the two tools: only its Python frames are kept"
+    assert not any(frame.native for frame in stack.frames)
+    assert [frame.name for frame in stack.frames][:2] == ["<module>", "deep"]
+
+
+def test_an_interpreter_without_symbols_is_left_to_the_next_tool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.stacks.joined._LOOP", "not there")
+    with running(QUIET) as stat:
+        dump, _ = capture(stat, tmp_path)
+    assert (dump.tool, dump.partial) == ("py-spy --native", False)
+    assert dump.detail == "py-spy + eu-stack: the interpreter's loop has no symbol"
