@@ -94,9 +94,10 @@ def snapshot(pid: int, without: frozenset[str] = frozenset()) -> Snapshot:
     core = culprits(graph, dead)
     gpus = look_at_gpus(without)
     captures: list[StacksCaptured] = []
+    no_orders = without | {"flight_recorder"}  # a live job would write over its own dumps, for nobody
     with tempfile.TemporaryDirectory(prefix="cc-") as name:
         folder = Path(name)
-        job = CaptureJob(list(names), folder / "stacks", lambda _: None, set(), without)
+        job = CaptureJob(list(names), folder / "stacks", lambda _: None, set(), no_orders)
         while not job.advance():
             time.sleep(STEP_S)
         captures = job.captures

@@ -87,9 +87,9 @@ class Prompt:
     """
 
     def __init__(self, *, realtime: bool) -> None:
-        self._processors = os.cpu_count() or 1
-        self._may = realtime and os.sched_getscheduler(0) == os.SCHED_OTHER
-        self._first = False
+        self._processors = len(os.sched_getaffinity(0))
+        self._may = realtime and os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_OTHER
+        self._first = self._went = False
         self._calm = CALM_LOOKS
 
     def __enter__(self) -> Self:
@@ -98,9 +98,11 @@ class Prompt:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._may = False  # whoever looks afterwards, to end a tree, takes its turn
         sys.setswitchinterval(self._interval)
         if self._first:
             self._go_first(go=False)
+        if self._went:
             with suppress(OSError):  # only who has CAP_SYS_NICE may take SCHED_RESET_ON_FORK back
                 os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
@@ -114,7 +116,7 @@ class Prompt:
         policy = os.SCHED_RR if go else os.SCHED_OTHER
         try:
             os.sched_setscheduler(0, policy | os.SCHED_RESET_ON_FORK, os.sched_param(int(go)))
-            self._first = go
+            self._first, self._went = go, True
         except OSError:
             self._may = False
 

@@ -104,19 +104,25 @@ def _signal_masks(pid: int) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class MappedFile:
-    """A file that a process has mapped: where it begins there, and its device and inode."""
+    """A part of a file that a process has mapped, with the addresses from ``start`` up to ``stop``."""
 
     start: int
+    stop: int
+    offset: int
+    """Where the part begins in the file, in bytes."""
+    path: str
     identity: str
+    """Device, inode and path."""
 
 
-def mapped_files(pid: int) -> dict[str, MappedFile]:
-    """Return the files that a process has mapped, by path; empty if it is gone or not ours to read."""
-    found: dict[str, MappedFile] = {}
-    for line in read_bytes(f"/proc/{pid}/maps").decode(errors="surrogateescape").splitlines():
-        span, _rights, _offset, device, inode, *path = line.split(maxsplit=5)
-        if path and inode != "0":
-            found.setdefault(path[0], MappedFile(int(span.partition("-")[0], 16), f"{device} {inode}"))
+def mapped_files(pid: int) -> list[MappedFile]:
+    """Return the parts of files that a process has mapped, by address; none if it is gone or not ours to read."""
+    found = []
+    for line in read_bytes(f"/proc/{pid}/maps").decode(errors="replace").split("\n"):
+        words = line.split(maxsplit=5)
+        if len(words) == 6 and words[4] != "0":  # noqa: PLR2004 - one without a path has five
+            start, stop = (int(end, 16) for end in words[0].split("-"))
+            found.append(MappedFile(start, stop, int(words[2], 16), words[5], " ".join(words[3:])))
     return found
 
 

@@ -45,7 +45,7 @@ class StackTool:
     then: tuple[str, ...] = ()
     """A second command that is run right after it; its output follows in the same file (`harness.stacks.joined`)."""
     names: tuple[str, ...] = ()
-    """What finds the names that the tool leaves out (`harness.stacks.eu_stack`); the addresses follow."""
+    """What finds the names that the tool leaves out (`harness.stacks.eu_stack`); it reads addresses, one a line."""
 
 
 def find(name: str) -> str | None:
@@ -98,7 +98,7 @@ def is_python(pid: int) -> bool:
 
 def _maps_large_file(pid: int) -> bool:
     """Whether so many symbols may be mapped that it is worth a second program to look for each but once."""
-    for path in mapped_files(pid):
+    for path in {file.path for file in mapped_files(pid)}:
         with suppress(OSError):
             if os.stat(path).st_size >= LARGE_FILE:  # noqa: PTH116 - a plain string
                 return True

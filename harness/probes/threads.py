@@ -10,11 +10,15 @@ import os
 import platform
 import struct
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from harness.probes.proc import read_bytes
+
+DELETED: Final = " (deleted)"
+"""What the kernel appends to the name of an open file that has none any more."""
 
 
 class WaitKind(StrEnum):
@@ -224,6 +228,10 @@ def read_descriptor(pid: int, number: int) -> Descriptor | None:
         target = os.readlink(f"/proc/{pid}/fd/{number}")
     except OSError:
         return None
+    if target.endswith(DELETED):
+        with suppress(OSError):
+            inode = os.stat(f"/proc/{pid}/fd/{number}").st_ino  # noqa: PTH116 - a plain string
+            return Descriptor(number=number, target=target, writable=True, detail=str(inode))
     if not target.startswith(("pipe:", "anon_inode:")):
         return Descriptor(number=number, target=target, writable=True)
     info = read_bytes(f"/proc/{pid}/fdinfo/{number}")

@@ -4,8 +4,8 @@ Both together take less than half of the processor time of ``py-spy dump --nativ
 and they show the threads that Python never saw. One frame of the interpreter's loop runs a Python function and those
 that it calls without leaving the loop (since CPython 3.11, "inlined Python function calls"); py-spy marks the outermost
 of such a run (``is_entry`` up to 3.11, ``is_shim_entry`` since). So runs and loops pair off. Of a thread that went on
-between the two dumps their numbers differ: it keeps its Python frames alone, which belong to one moment. A native stack
-that eu-stack could not follow to its end is an error of eu-stack, and such a dump is not made.
+between the two dumps their numbers differ: it keeps its Python frames alone, which belong to one moment, and is marked
+with a frame that says so. A native stack that eu-stack cannot follow to its end is an error of eu-stack, and no dump.
 """
 
 from __future__ import annotations
@@ -22,11 +22,19 @@ TOOL: Final = "py-spy + eu-stack"
 
 _SEAM: Final = re.compile(r"^PID \d+ - process$", re.MULTILINE)
 _LOOP: Final = "_PyEval_EvalFrameDefault"
+RAN_ON: Final = Frame("[ran on]", native=True)
+"""Inside the Python frames of a thread that was not at rest: it differs from one that waits in the same function."""
 
 
 def is_joined(text: str) -> bool:
     """Whether a text that starts as py-spy's JSON goes on as eu-stack's dump."""
     return _SEAM.search(text) is not None
+
+
+def python_half(text: str) -> str:
+    """Return what py-spy said, without what eu-stack said after it."""
+    seam = _SEAM.search(text)
+    return (text[: seam.start()] if seam else text).rstrip()
 
 
 def parse(text: str, process: Process, *, sample: int = 0, partial: bool = False) -> list[ThreadStack]:
@@ -56,9 +64,14 @@ def _joined(
     for stack, runs in py_spy.parse_runs(head, process, sample=sample, partial=partial):
         below = native.pop(stack.thread_id, None)
         loops = sum(frame.function == _LOOP for frame in below.frames) if below is not None else 0
-        frames = _join(runs, below.frames) if below is not None and loops == len(runs) else stack.frames
-        torn = stack.partial or below is None or below.partial
-        joined.append((msgspec.structs.replace(stack, frames=frames, tool=TOOL, partial=torn), (len(runs), loops)))
+        if below is None and not tail.endswith("\n"):
+            frames, torn = stack.frames, True
+        elif below is None or loops != len(runs):
+            frames, torn = (*stack.frames, RAN_ON), below is not None and below.partial
+        else:
+            frames, torn = _join(runs, below.frames), below.partial
+        whole = msgspec.structs.replace(stack, frames=frames, tool=TOOL, partial=stack.partial or torn)
+        joined.append((whole, (len(runs), loops)))
     unseen = bool(joined)
     return joined + [(msgspec.structs.replace(one, tool=TOOL, unseen=unseen), None) for one in native.values()]
 

@@ -128,7 +128,7 @@ class Merged:
         self.tools = tuple(sorted({seen.tool for seen in every if seen.tool}))
         self.partial = Members()
         for one in observations:
-            if any(seen.partial for seen in one.seen):
+            if any(seen.partial for seen in one.telling):
                 self.partial.update(one.members)
         self.classes = _classes(observations)
         self._members = _members(tree, observations)

@@ -82,20 +82,23 @@ def parse_text(text: str, process: Process, *, sample: int = 0, partial: bool = 
 
 def parse_json(text: str, process: Process, *, sample: int = 0, partial: bool = False) -> list[ThreadStack]:
     """Return the threads of one process from ``--json``; of a torn document those that came whole, marked partial."""
-    return [stack for stack, _ in parse_runs(text, process, sample=sample, partial=partial)]
+    return [stack for stack, _ in parse_runs(text, process, sample=sample, partial=partial, python=False)]
 
 
 def parse_runs(
-    text: str, process: Process, *, sample: int = 0, partial: bool = False
+    text: str, process: Process, *, sample: int = 0, partial: bool = False, python: bool = True
 ) -> list[tuple[ThreadStack, list[tuple[Frame, ...]]]]:
-    """Return the threads, each with its frames cut into runs (`harness.stacks.joined`), outermost first like these."""
+    """Return the threads, each with its frames cut into runs (`harness.stacks.joined`), outermost first like these.
+
+    ``python`` says that the dump was taken without ``--native``, so that a file without a suffix is a script.
+    """
     try:
         threads = _decoder.decode(text)
     except msgspec.DecodeError:
         threads, partial = list(_whole(text)), True
     found = []
     for thread in threads:
-        runs = _runs(thread)
+        runs = _runs(thread, python=python)
         stack = ThreadStack(
             process,
             tuple(frame for run in runs for frame in run),
@@ -111,7 +114,7 @@ def parse_runs(
     return found
 
 
-def _runs(thread: _Thread) -> list[tuple[Frame, ...]]:
+def _runs(thread: _Thread, *, python: bool) -> list[tuple[Frame, ...]]:
     runs: list[list[Frame]] = []
     starts = True
     for frame in reversed(thread.frames):
@@ -120,7 +123,7 @@ def _runs(thread: _Thread) -> list[tuple[Frame, ...]]:
             frame.name,
             frame.filename if frame.module or not frame.short_filename else frame.short_filename,
             frame.line,
-            native=frame.module is not None or not frame.filename.endswith(_PYTHON),
+            native=frame.module is not None or not (python or frame.filename.endswith(_PYTHON)),
         )
         if starts or frame.is_entry or frame.is_shim_entry:
             runs.append([])

@@ -96,7 +96,7 @@ class _Comparison:
         by_tools: dict[tuple[str, ...], list[Observations]] = defaultdict(list)
         for one in merged.observations:
             mine = one.members & everybody
-            if mine and not any(seen.partial for seen in one.seen):
+            if mine and not any(seen.partial for seen in one.telling):
                 tools = tuple(sorted({seen.tool for seen in one.seen}))
                 by_tools[tools].append(Observations(mine, one.telling))
         # The stacks of two tools differ for reasons of their own: the largest set of one tool is compared.

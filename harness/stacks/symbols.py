@@ -24,8 +24,8 @@ _ADDRESS: Final = re.compile(r"(0x[0-9a-fA-F]*|\?+|<unknown>)\Z")
 
 _START: Final = re.compile(
     r"(_*clone\d?|start_thread|_start|_*libc_start_(main|call_main)\w*|__libc_start_main_impl|_*GI___clone\d?|"
-    r"pythread_wrapper|thread_run|bootstrap_thread|t_bootstrap|execute_native_thread_routine|_dl_start_user|main_thread_start|"
-    r"Py_BytesMain|Py_Main|Py_RunMain|pymain_\w+|_?PyRun_\w+|PyRun_\w+|pyrun_\w+|run_mod|run_eval_code_obj)\Z"
+    r"pythread_wrapper|thread_run|bootstrap_thread|t_bootstrap|execute_native_thread_routine|_dl_start_user|"
+    r"main_thread_start|Py_BytesMain|Py_Main|Py_RunMain|pymain_\w+|_?PyRun_\w+|PyRun_\w+|pyrun_\w+|run_mod|run_eval_code_obj)\Z"
 )
 _INTERPRETER: Final = re.compile(
     r"(_?PyEval_\w+|_?PyObject_(Make|Fast)\w*|_?PyObject_Call\w*|_?PyObject_Vectorcall\w*|_?PyVectorcall_\w+|"

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
@@ -47,6 +47,8 @@ class _Target:
     failures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What is worth telling, though nothing is missing because of it."""
+    half: _Dump | None = None
+    """Python frames without native ones: kept until another tool gives more."""
     held_s: float = 0.0
     held_error_s: float = 0.0
 
@@ -74,7 +76,7 @@ class _Naming:
 
     dump: _Dump
     text: str
-    mapped: Mapping[str, proc.MappedFile]
+    mapped: Sequence[proc.MappedFile]
     child: subprocess.Popen[bytes]
     answers: IO[bytes]
     until: float
@@ -112,7 +114,9 @@ class CaptureJob:
         for key in keys[PARALLEL:]:
             self._write_waits(key)
         self._ras = self._ask_nccl([key.pid for key in keys])
-        self._flight = FlightRecorders([key.pid for key in keys], folder, sink)
+        self._flight = FlightRecorders(
+            [key.pid for key in keys] if "flight_recorder" not in without else [], folder, sink
+        )
 
     def advance(self) -> bool:
         """Start and collect dumps; true when all are done."""
@@ -134,6 +138,15 @@ class CaptureJob:
         unfinished = self._waiting or self._running or self._nameless or self._naming or self._ras
         self.done = recorded and not unfinished
         return self.done
+
+    def close(self) -> None:
+        """End what still runs, and keep what there is."""
+        self._deadline = 0.0
+        if self._naming is not None:
+            self._naming.until = 0.0
+        self._flight.give_up()
+        while not self.advance():
+            pass
 
     def _measure(self, dump: _Dump) -> None:
         """Add up for how long the target was held: the time between two looks counts if one of them saw a tracer."""
@@ -190,6 +203,10 @@ class CaptureJob:
             obstacle = f"already traced by pid {tracer}"
         elif not target.tools:
             obstacle = "; ".join(target.failures) or "none of py-spy, pystack, eu-stack and gdb is installed"
+        if obstacle and target.half is not None:
+            target.failures.append(obstacle)
+            self._finish(target.half)
+            return
         if obstacle:
             self._say(key, "none", None, 0.0, obstacle, target)
             return
@@ -202,8 +219,11 @@ class CaptureJob:
         now = time.monotonic()
         self._running.append(_Dump(target, tool, child, out, path, now, stopped, tool.then, now))
 
-    def _run(self, argv: Sequence[str], out: IO[bytes], errors: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
-        child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, start_new_session=True)
+    def _run(
+        self, argv: Sequence[str], out: IO[bytes], *, errors: int = subprocess.PIPE, asks: IO[bytes] | None = None
+    ) -> subprocess.Popen[bytes]:
+        given = subprocess.DEVNULL if asks is None else asks
+        child = subprocess.Popen(argv, stdin=given, stdout=out, stderr=errors, start_new_session=True)
         self._helpers.add(child.pid)
         return child
 
@@ -213,7 +233,8 @@ class CaptureJob:
             dump.child.kill()
         _, said = dump.child.communicate()
         self._measure(dump)
-        if dump.then and not timed_out and not dump.child.returncode:
+        fine = not timed_out and not dump.child.returncode
+        if dump.then and fine and time.monotonic() < self._deadline:
             dump.out.write(b"\n")
             dump.out.flush()
             dump.child, dump.then = self._run(dump.then, dump.out), ()
@@ -221,68 +242,83 @@ class CaptureJob:
         dump.out.close()
         self._running.remove(dump)
         self._continue(dump)
+        target = dump.target
         failure = "cut off after its time" if timed_out else said.decode(errors="replace").strip()[-200:]
-        if dump.path.stat().st_size and (timed_out or not dump.child.returncode):
-            gone = "" if proc.is_alive(dump.target.key) else "the process was gone afterwards"
-            dump.target.failures += [part for part in (failure if timed_out else "", gone) if part]
+        gone = "" if proc.is_alive(target.key) else "the process was gone afterwards"
+        if dump.tool.then and (not fine or dump.then or gone):  # py-spy with native frames may give as much
+            target.notes.append(f"{dump.tool.name}: {failure or gone or f'ended with {dump.child.returncode}'}")
+            self._retry(dump)
+        elif dump.path.stat().st_size and (timed_out or fine):
+            target.failures += [part for part in (failure if timed_out else "", gone) if part]
             if dump.tool.names and not gone:
                 self._nameless.append(dump)
             else:
                 self._finish(dump)
-            return
-        dump.target.failures.append(f"{dump.tool.name}: {failure or f'ended with {dump.child.returncode}'}")
-        self._retry(dump)
+        else:
+            target.failures.append(f"{dump.tool.name}: {failure or f'ended with {dump.child.returncode}'}")
+            self._retry(dump)
 
     def _retry(self, dump: _Dump) -> None:
-        """Leave it to the next tool."""
-        dump.path.unlink()
+        """Leave it to the next tool; keep Python's half, if there is one."""
+        half = joined.python_half(_text(dump.path)) if dump.tool.then else ""
+        if half:
+            dump.path.write_text(half, errors="replace")
+            dump.target.half = dump
+        else:
+            dump.path.unlink()
         self._waiting.insert(0, dump.target)
 
     def _finish(self, dump: _Dump) -> None:
+        target = dump.target
+        if target.half is not None and target.half is not dump:
+            target.half.path.unlink()
         seconds = time.monotonic() - dump.started
-        self._say(dump.target.key, dump.tool.name, dump.path, seconds, "; ".join(dump.target.failures), dump.target)
+        self._say(target.key, dump.tool.name, dump.path, seconds, "; ".join(target.failures), target)
 
     def _find_names(self, dump: _Dump) -> None:
-        """Start to look for the names of a dump that no dump before it had, if there are any."""
-        text, mapped = dump.path.read_text(), proc.mapped_files(dump.target.key.pid)
+        """Start to look for the names of a dump that no dump before it had, if there are any and there is time."""
+        text, mapped = _text(dump.path), proc.mapped_files(dump.target.key.pid)
         unknown = self._names.unknown(text, mapped)
-        if not unknown:
-            self._name(dump, text, mapped)
+        if not unknown or time.monotonic() > self._deadline:
+            self._name(dump, text, mapped, "not looked for: the time for all captures was up" if unknown else "")
             return
         answers = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed where it is read
-        child = self._run((*dump.tool.names, *unknown), answers, subprocess.DEVNULL)
+        with tempfile.TemporaryFile() as asks:
+            asks.write("\n".join([*unknown, ""]).encode())
+            asks.seek(0)
+            child = self._run(dump.tool.names, answers, errors=subprocess.DEVNULL, asks=asks)
         until = min(self._deadline, time.monotonic() + dump.tool.seconds)
         self._naming = _Naming(dump, text, mapped, child, answers, until)
 
     def _collect_names(self, naming: _Naming) -> None:
-        if naming.child.poll() is None:
+        timed_out = naming.child.poll() is None
+        if timed_out:
             naming.child.kill()
-            naming.child.wait()
-            naming.dump.target.failures.append("names: cut off after their time")
+        status = naming.child.wait()
+        failure = "cut off after their time" if timed_out else f"ended with {status}" if status else ""
         self._naming = None
         with naming.answers as answers:
             answers.seek(0)
             self._names.learn(naming.text, naming.mapped, answers.read().decode(errors="replace"))
-        self._name(naming.dump, naming.text, naming.mapped)
+        self._name(naming.dump, naming.text, naming.mapped, failure)
 
-    def _name(self, dump: _Dump, text: str, mapped: Mapping[str, proc.MappedFile]) -> None:
+    def _name(self, dump: _Dump, text: str, mapped: Sequence[proc.MappedFile], failure: str) -> None:
+        """Write a dump with its names, if its halves belong together; else it is left to the next tool."""
         named = self._names.fill(text, mapped)
-        if dump.tool.then and not self._fit(dump, named):
-            return
-        dump.path.write_text(named)
-        self._finish(dump)
-
-    def _fit(self, dump: _Dump, text: str) -> bool:
-        """Whether the two halves of a dump belong together; if not, it is left to the next tool."""
-        moved = joined.moved(text, Process(dump.target.key))
+        dump.path.write_text(named, errors="replace")
+        target = dump.target
+        moved = joined.moved(named, Process(target.key)) if dump.tool.then else 0
         if moved is None:
-            dump.target.notes.append(f"{dump.tool.name}: the interpreter's loop has no symbol")
+            why = f"names: {failure}" if failure else "the interpreter's loop has no symbol"
+            target.notes.append(f"{dump.tool.name}: {why}")
             self._retry(dump)
-            return False
+            return
+        if failure:
+            target.failures.append(f"names: {failure}")
         if moved:
             threads, whose = ("1 thread", "its") if moved == 1 else (f"{moved} threads", "their")
-            dump.target.notes.append(f"{threads} ran on between the two tools: only {whose} Python frames are kept")
-        return True
+            target.notes.append(f"{threads} ran on between the two tools: only {whose} Python frames are kept")
+        self._finish(dump)
 
     def _continue(self, dump: _Dump) -> None:
         """Let a target go on that the tool has left stopped."""
@@ -313,3 +349,8 @@ class CaptureJob:
         )
         self.captures.append(captured)
         self._sink(captured)
+
+
+def _text(path: Path) -> str:
+    """Return a dump; what a killed tool left of a character, or a path that is no UTF-8, ends no capture."""
+    return path.read_bytes().decode(errors="replace")

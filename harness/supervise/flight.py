@@ -71,3 +71,7 @@ class FlightRecorders:
         (self._folder / SUMMARY).write_text("".join(f"{line}\n" for line in lines))
         for line in lines:
             self._sink(HarnessNote(note=f"flight recorder, {line}"))
+
+    def give_up(self) -> None:
+        """Wait no longer."""
+        self._until = 0.0

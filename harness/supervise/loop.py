@@ -191,6 +191,8 @@ class _Attempt:
         """End the tree without recording: the record cannot be written any more."""
         self.sink = lambda _: None
         self.faults.undo_all()
+        if self.capture is not None:
+            self.capture.close()
         until = time.monotonic() + 10
         while self.ledger.running() and time.monotonic() < until:
             for entry in self.ledger.running():
@@ -311,8 +313,8 @@ class _Attempt:
                         keys=tuple(e.key for e in running),
                     )
                 )
-            folder = self.command.folder / "stacks"
-            self.capture = self._capture(folder)
+            if self.capture is None or self.capture.done:  # one that has begun at a hang goes on
+                self.capture = self._capture(self.command.folder / "stacks")
         elif action in {Action.TERMINATE, Action.KILL}:
             number = signal.SIGTERM if action is Action.TERMINATE else signal.SIGKILL
             self.sink(StopStep(step=number.name, keys=tuple(entry.key for entry in running)))
@@ -339,6 +341,9 @@ class _Attempt:
     def _finish(self, course: Course) -> None:
         self._read_channel()
         self.faults.undo_all()
+        if self.capture is not None and not self.capture.done:
+            self.capture.close()
+            self._merge(self.capture)
         for entry in self.ledger.running():
             self.sink(LeftBehind(what="process", name=entry.name, key=entry.key))
             for address in listening_on(entry.key.pid):

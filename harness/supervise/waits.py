@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from harness.events import ProcessKey
 from harness.probes import proc
 from harness.probes.sockets import SocketTable, read_sockets
-from harness.probes.threads import Descriptor, Wait, WaitKind, read_descriptors, read_waits
+from harness.probes.threads import DELETED, Descriptor, Wait, WaitKind, read_descriptors, read_waits
 from harness.supervise.waitgraph import Graph, Node, Wakers
 
 INODE = re.compile(r"(pipe|socket):\[(\d+)\]")
@@ -55,25 +55,22 @@ def outside_holders(graph: Graph, processes: Iterable[ProcessKey], members: Iter
 
     Looks through the descriptors of every process of the machine that may be read; for a suspicion only.
     """
-    wanted = {
-        found[0]
-        for key in processes
-        for node in graph.of(key)
-        for waker in node.wakers
-        if (found := INODE.search(waker.through)) is not None
-    }
+    wanted = {waker.through for key in processes for node in graph.of(key) for waker in node.wakers if waker.through}
     inside = set(members)
     for pid in proc.all_pids():
         if pid in inside:
             continue
         for descriptor in read_descriptors(pid):
-            if descriptor.target in wanted:
-                return f"pid {pid} {proc.read_title(pid)[:60]} holds {descriptor.target}"
+            if _object(descriptor) in wanted:
+                return f"pid {pid} {proc.read_title(pid)[:60]} holds {_object(descriptor)}"
     return None
 
 
 def _object(descriptor: Descriptor) -> str:
-    return f"eventfd:{descriptor.detail}" if "eventfd" in descriptor.target else descriptor.target
+    """Name what is open so that two that have it open can be told: a name that is gone may be another's by now."""
+    if "eventfd" in descriptor.target:
+        return f"eventfd {descriptor.detail}"
+    return f"{descriptor.target} {descriptor.detail}" if descriptor.target.endswith(DELETED) else descriptor.target
 
 
 def _wakers(tree: _Tree, key: ProcessKey, wait: Wait) -> tuple[Wakers, ...]:
@@ -138,10 +135,10 @@ def _descriptor(tree: _Tree, key: ProcessKey, wait: Wait, number: int) -> Wakers
     if target.startswith("socket:"):
         return _socket(tree, descriptor)
     if wait.call.startswith("mq_"):
-        return _queue(tree, target)
+        return _queue(tree, descriptor)
     if "eventfd" in target:
         holders = frozenset({holder for holder, _ in tree.holders[_object(descriptor)]} | {key})
-        return Wakers(processes=holders, through=f"eventfd {descriptor.detail}")
+        return Wakers(processes=holders, through=_object(descriptor))
     if "timerfd" in target:
         if descriptor.detail == "armed":
             return Wakers(outside="a timer", through="timerfd")
@@ -158,11 +155,12 @@ def _pipe(tree: _Tree, key: ProcessKey, wait: Wait, descriptor: Descriptor) -> W
     return Wakers(processes=frozenset(ends - {key}) or frozenset({key} & ends), through=descriptor.target)
 
 
-def _queue(tree: _Tree, target: str) -> Wakers:
+def _queue(tree: _Tree, descriptor: Descriptor) -> Wakers:
     """A message queue without a name is only for those who have it open, for either direction."""
-    if not target.endswith(" (deleted)"):
-        return Wakers(outside="a message queue that anybody may open", through=target)
-    return Wakers(processes=frozenset(holder for holder, _ in tree.holders[target]), through=target)
+    through = _object(descriptor)
+    if not descriptor.target.endswith(DELETED):
+        return Wakers(outside="a message queue that anybody may open", through=through)
+    return Wakers(processes=frozenset(holder for holder, _ in tree.holders[through]), through=through)
 
 
 def _socket(tree: _Tree, descriptor: Descriptor) -> Wakers:

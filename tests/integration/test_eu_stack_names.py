@@ -36,6 +36,10 @@ def sleeper() -> Iterator[int]:
         child.kill()
 
 
+def loaded(start: int, identity: str = "8:1 7 /lib/a.so", offset: int = 0) -> list[proc.MappedFile]:
+    return [proc.MappedFile(start, start + 0x1000, offset, "/lib/a.so", identity)]
+
+
 def said(*argv: str) -> str:
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
@@ -50,7 +54,9 @@ def test_every_name_is_the_same(sleeper: int) -> None:
     bare = said("eu-stack", "-q", "-m", "-p", str(sleeper))
     names, mapped = eu_stack.Names(), proc.mapped_files(sleeper)
     asked = names.unknown(bare, mapped)
-    names.learn(bare, mapped, said("eu-addr2line", "-a", "-S", "-C", "-p", str(sleeper), *asked))
+    command = ["eu-addr2line", "-a", "-S", "-C", "-p", str(sleeper)]
+    answers = subprocess.run(command, input="\n".join(asked), capture_output=True, text=True, check=True)
+    names.learn(bare, mapped, answers.stdout)
     one = process(1)
     assert {name for stack in frames(eu_stack.parse(bare, one)) for name, _ in stack} == {"??"}
     whole = frames(eu_stack.parse(at_once, one))
@@ -63,15 +69,32 @@ def test_what_one_process_taught_names_another() -> None:
     """The same files, mapped elsewhere: nothing is asked for but what only the second one runs."""
     first = "PID 1 - process\nTID 1:\n#0  0x0000000000001010 - /lib/a.so\n#1  0x0000000000001021 - /lib/a.so\n"
     second = "PID 2 - process\nTID 2:\n#0  0x0000000000005010 - /lib/a.so\n#1  0x0000000000005031 - /lib/a.so\n"
-    here, there = {"/lib/a.so": proc.MappedFile(0x1000, "8:1 7")}, {"/lib/a.so": proc.MappedFile(0x5000, "8:1 7")}
+    here, there, replaced = loaded(0x1000), loaded(0x5000), loaded(0x5000, "8:1 99 /lib/a.so")
     names = eu_stack.Names()
     assert names.unknown(first, here) == ("0x1010", "0x1020")
     names.learn(first, here, "0x1010\nwait+0x10\n??:0\n0x1020\nwork+0x20\n??:0\n")
     assert names.unknown(second, there) == ("0x5030",)
     (stack,) = eu_stack.parse(names.fill(second, there), process(2))
     assert [frame.function for frame in stack.frames] == ["??", "wait"]
-    replaced = {"/lib/a.so": proc.MappedFile(0x5000, "8:1 99")}
-    assert names.unknown(second, replaced) == ("0x5010", "0x5030")
+    assert set(names.unknown(second, replaced)) == {"0x5010", "0x5030"}
+
+
+def test_an_answer_that_was_cut_off_teaches_nothing() -> None:
+    """Neither the torn name nor that there is none: it is asked for again."""
+    text = "PID 1 - process\nTID 1:\n#0  0x0000000000001010 - /lib/a.so\n#1  0x0000000000001021 - /lib/a.so\n"
+    for cut in ("0x1010\nwait+0x10\n??:0\n0x1020\nwo", "0x1010\nwait+0x10\n??:0\n0x1020\n"):
+        names = eu_stack.Names()
+        names.learn(text, loaded(0x1000), cut)
+        assert names.unknown(text, loaded(0x1000)) == ("0x1020",)
+
+
+def test_places_count_from_the_beginning_of_the_file() -> None:
+    """Code that is mapped by itself is not taken for what lies at the beginning."""
+    text = "PID 1 - process\nTID 1:\n#0  0x0000000000001010 - /lib/a.so\n"
+    names = eu_stack.Names()
+    names.learn(text, loaded(0x1000), "0x1010\nwait+0x10\n??:0\n")
+    assert names.unknown(text, loaded(0x1000, offset=0x2000)) == ("0x1010",)
+    assert names.unknown(text.replace("1010", "9010"), loaded(0x1000)) == ()
 
 
 @pytest.mark.parametrize(("large", "programs"), [(1, "both"), (1 << 60, "eu-stack alone")])

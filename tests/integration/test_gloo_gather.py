@@ -26,6 +26,8 @@ both = all_gatherv(group, [mine, mine[:, :1]], 0, sizes)
 part = reduce_scatterv(group, torch.arange(8.0).reshape(4, 2) * (rank + 1), 0, sizes)
 even = all_gatherv(group, mine[:1])
 print("found", json.dumps([both[0].tolist(), both[1].tolist(), part.tolist(), even.tolist()]))
+dist.barrier()
+dist.destroy_process_group()  # else gloo's threads are still there when the process ends: "terminate called"
 """
 
 
@@ -39,11 +41,9 @@ def test_uneven_parts_are_gathered_in_order_and_sums_are_scattered(tmp_path: Pat
         )
         for rank in range(2)
     ]  # fmt: skip
-    found = []
-    for process in ranks:
-        said, _ = process.communicate(timeout=120)
-        assert process.returncode == 0
-        found.append(json.loads(said.rpartition("found ")[2]))
+    said = [process.communicate(timeout=120)[0] for process in ranks]
+    assert [process.returncode for process in ranks] == [0, 0]
+    found = [json.loads(words.rpartition("found ")[2]) for words in said]
     for whole, column, _, even in found:
         assert whole == [[1, 1], [2, 2], [2, 2], [2, 2]]
         assert column == [[1], [2], [2], [2]]

@@ -12,7 +12,7 @@ import pytest
 
 from harness.probes.proc import read_stat
 from harness.supervise.waitgraph import dead_processes
-from harness.supervise.waits import read_graph
+from harness.supervise.waits import outside_holders, read_graph
 from tests.integration.test_cli import crashcart
 from tests.zoo.catalogue import CATALOGUE
 from tests.zoo.programs import Program, build
@@ -86,6 +86,32 @@ def test_a_message_queue_with_a_name_may_be_opened_by_anybody(named: bool) -> No
             while graph.nodes[0].wait.call != "mq_timedreceive":
                 graph = read_graph({stat.key: "reader"})
             assert dead_processes(graph, polling_is_life=True) == (set() if named else {stat.key})
+            assert outside_holders(graph, [stat.key], [reader.pid]) is None
         finally:
             ctypes.CDLL(None).mq_unlink(name.encode())
+            reader.kill()
+
+
+def test_a_message_queue_that_a_stranger_has_open_is_no_deadlock() -> None:
+    """Its name is gone, and a process outside the tree may still write to it; one of the same old name may not."""
+    name = f"/crashcart.test.{os.getpid()}".encode()
+    libc = ctypes.CDLL(None)
+    with subprocess.Popen([sys.executable, "-c", RECEIVE, name], stdout=subprocess.PIPE) as reader:
+        try:
+            assert reader.stdout is not None
+            assert reader.stdout.readline() == b"open\n"
+            ours = libc.mq_open(name, os.O_WRONLY)
+            libc.mq_unlink(name)
+            stat = read_stat(reader.pid)
+            assert stat is not None
+            graph = read_graph({stat.key: "reader"})
+            while graph.nodes[0].wait.call != "mq_timedreceive":
+                graph = read_graph({stat.key: "reader"})
+            assert f"pid {os.getpid()} " in str(outside_holders(graph, [stat.key], [reader.pid]))
+            os.close(ours)
+            another = libc.mq_open(name, os.O_CREAT | os.O_WRONLY, 0o600, None)
+            libc.mq_unlink(name)
+            assert outside_holders(graph, [stat.key], [reader.pid]) is None
+            os.close(another)
+        finally:
             reader.kill()

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.events import StacksCaptured
-from harness.probes import proc
-from harness.probes.stack_tools import find
-from harness.stacks import ThreadStack, parse
+from harness.probes import proc, stack_tools
+from harness.probes.stack_tools import StackTool, find
+from harness.probes.threads import read_waits
+from harness.stacks import ThreadStack, joined, parse
 from harness.stacks.model import Process
 from harness.supervise.capture import CaptureJob
 
@@ -50,6 +53,11 @@ def running(program: str) -> Iterator[proc.Stat]:
         child.kill()
 
 
+def at_rest(stat: proc.Stat, threads: int) -> None:
+    while [wait.call for wait in read_waits(stat.pid)] != ["clock_nanosleep"] * threads:
+        time.sleep(0.01)
+
+
 def capture(stat: proc.Stat, folder: Path, *without: str) -> tuple[StacksCaptured, list[ThreadStack]]:
     events: list[object] = []
     folder.mkdir(exist_ok=True)
@@ -63,6 +71,7 @@ def capture(stat: proc.Stat, folder: Path, *without: str) -> tuple[StacksCapture
 def test_a_quiet_process_shows_the_same_python_frames_as_py_spy_alone(tmp_path: Path) -> None:
     """And between them what C did, with names."""
     with running(QUIET) as stat:
+        at_rest(stat, 2)
         dump, both = capture(stat, tmp_path / "a")
         single, alone = capture(stat, tmp_path / "b", "eu_stack")
     assert (dump.tool, dump.partial, dump.detail) == ("py-spy + eu-stack", False, "")
@@ -86,7 +95,7 @@ def test_of_a_busy_process_the_python_frames_of_one_moment_are_kept(tmp_path: Pa
                 break
     assert (dump.tool, dump.partial, stack.partial) == ("py-spy + eu-stack", False, False)
     assert dump.detail == "1 thread ran on between the two tools: only its Python frames are kept"
-    assert not any(frame.native for frame in stack.frames)
+    assert [frame for frame in stack.frames if frame.native] == [joined.RAN_ON]
     assert [frame.name for frame in stack.frames][:2] == ["<module>", "deep"]
 
 
@@ -95,6 +104,61 @@ def test_an_interpreter_without_symbols_is_left_to_the_next_tool(
 ) -> None:
     monkeypatch.setattr("harness.stacks.joined._LOOP", "not there")
     with running(QUIET) as stat:
+        at_rest(stat, 2)
         dump, _ = capture(stat, tmp_path)
     assert (dump.tool, dump.partial) == ("py-spy --native", False)
     assert dump.detail == "py-spy + eu-stack: the interpreter's loop has no symbol"
+
+
+def test_a_second_half_that_cannot_be_had_is_left_to_the_next_tool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is missing then, and the record says what was tried."""
+    no_eu_stack(monkeypatch, "exit 1")
+    with running(QUIET) as stat:
+        at_rest(stat, 2)
+        dump, stacks = capture(stat, tmp_path)
+    assert (dump.tool, dump.partial, len(stacks)) == ("py-spy --native", False, 2)
+    assert dump.detail.startswith("py-spy + eu-stack: ended with 1")
+    assert [path.name for path in (tmp_path / "stacks").glob("*joined*")] == []
+
+
+def test_python_frames_are_kept_of_a_process_that_ends_before_the_second_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(QUIET) as stat:
+        at_rest(stat, 2)
+        no_eu_stack(monkeypatch, f"kill -9 {stat.pid}; sleep 0.5; exit 1")
+        dump, stacks = capture(stat, tmp_path)
+    assert (dump.tool, dump.partial) == ("py-spy + eu-stack", True)
+    assert "gone" in dump.detail
+    assert {stack.frames[-1].name for stack in stacks} == {"leaf"}
+
+
+def test_python_frames_are_kept_when_the_time_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_eu_stack(monkeypatch, "sleep 30")
+    (tmp_path / "stacks").mkdir()
+    events: list[object] = []
+    with running(QUIET) as stat:
+        at_rest(stat, 2)
+        job = CaptureJob([stat.key], tmp_path / "stacks", events.append, set())
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            job.advance()
+        assert not job.done
+        job.close()
+    (dump,) = [event for event in events if isinstance(event, StacksCaptured) and event.tool != "proc"]
+    assert (dump.tool, dump.partial) == ("py-spy + eu-stack", True)
+    assert "the time for all captures was up" in dump.detail
+    assert "leaf" in (tmp_path / dump.path).read_text()
+
+
+def no_eu_stack(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Let something else run in its place."""
+    real = stack_tools.tools_for
+
+    def tools(pid: int, without: frozenset[str]) -> Sequence[StackTool]:
+        both, *rest = real(pid, without)
+        return [replace(both, then=("sh", "-c", script)), *rest]
+
+    monkeypatch.setattr("harness.supervise.capture.tools_for", tools)

@@ -10,7 +10,7 @@ import pytest
 
 from harness.probes.linux import CALM_LOOKS, Prompt, probe_realtime
 
-BUSY = (os.cpu_count() or 1) + 2
+BUSY = len(os.sched_getaffinity(0)) + 2
 """One thread more than processors, and the one that looks."""
 RIGHT = pytest.mark.skipif(probe_realtime() is not None, reason=str(probe_realtime()))
 CHILD = "import os; print(os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK)"
@@ -36,6 +36,7 @@ def test_it_goes_first_while_processors_are_short() -> None:
         assert policy() == os.SCHED_RR
         prompt.tell(1)
         assert policy() == os.SCHED_OTHER
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 @RIGHT
@@ -45,6 +46,8 @@ def test_afterwards_all_is_as_before() -> None:
         prompt.tell(BUSY)
         assert sys.getswitchinterval() < before[1]
     assert (os.sched_getscheduler(0), sys.getswitchinterval()) == before
+    prompt.tell(BUSY)
+    assert os.sched_getscheduler(0) == before[0]
 
 
 def test_it_never_goes_first_where_it_is_not_to() -> None:
