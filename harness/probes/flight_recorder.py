@@ -92,10 +92,23 @@ def load(data: bytes) -> dict[str, Any]:
     except Exception as error:  # a broken pickle raises nearly anything
         msg = f"no dump of a flight recorder: {error}"
         raise ValueError(msg) from error
-    if not isinstance(found, dict) or "entries" not in found:
+    if not isinstance(found, dict) or not isinstance(found.get("entries"), list | tuple):
         msg = "no dump of a flight recorder: it has no entries"
         raise ValueError(msg)
+    for number, entry in enumerate(found["entries"]):
+        if not _is_entry(entry):
+            msg = f"no dump of a flight recorder: its entry {number} has another layout"
+            raise ValueError(msg)
     return found
+
+
+def _is_entry(entry: object) -> bool:
+    """Whether `last_collectives` can read it; what it only shows may be anything, and anything may be missing."""
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("process_group", ()), list | tuple)
+        and isinstance(entry.get("collective_seq_id", 0), int)
+    )
 
 
 def last_collectives(dump: Mapping[str, Any]) -> dict[str, Collective]:

@@ -68,6 +68,12 @@ def test_sends_and_receives_are_left_out() -> None:
     assert last_collectives(sent)["0:default_pg"].number == 5
 
 
+def test_an_entry_that_says_little_is_read() -> None:
+    """Another release may leave something out."""
+    (line,) = summarise({"0": load(pickle.dumps({"entries": [{}]}))})
+    assert line == "group ?: rank 0: ? -1 ?"
+
+
 @pytest.mark.parametrize(
     ("data", "why"),
     [
@@ -75,9 +81,13 @@ def test_sends_and_receives_are_left_out() -> None:
         (pickle.dumps({"entries": []})[:-3], "no dump"),
         (pickle.dumps([1, 2]), "it has no entries"),
         (pickle.dumps({"entries": os.getcwd}), r"it names posix\.getcwd"),
+        (pickle.dumps({"entries": None}), "it has no entries"),
+        (pickle.dumps({"entries": [{}, 7]}), "its entry 1 has another layout"),
+        (pickle.dumps({"entries": [{"process_group": None}]}), "its entry 0 has another layout"),
+        (pickle.dumps({"entries": [{"collective_seq_id": None}]}), "its entry 0 has another layout"),
     ],
 )
 def test_anything_else_is_refused(data: bytes, why: str) -> None:
-    """A pickle that names a function is not run."""
+    """A pickle that names a function is not run, and what `summarise` could not read does not come to it."""
     with pytest.raises(ValueError, match=why):
         load(data)
