@@ -6,11 +6,13 @@ The dumps are recorded ones (see tests/fakes/flight_recorder); the process that 
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +23,7 @@ from harness.supervise import flight
 from harness.supervise.capture import CaptureJob
 from tests.fakes import flight_recorder
 
-Start = Callable[[str, str], subprocess.Popen[bytes]]
+Start = Callable[..., subprocess.Popen[bytes]]
 NO_TOOLS = frozenset({"py_spy", "pystack", "eu_stack", "gdb", "cuda_gdb", "rocgdb"})
 
 
@@ -30,8 +32,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Return a starter of ranks that are ended with the test."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def begin(rank: str, says: str) -> subprocess.Popen[bytes]:
-        argv = (sys.executable, "-m", "tests.programs.flight_recorder", rank, str(flight_recorder.path(rank)), says)
+    def begin(rank: str, says: str, dump: Path | None = None) -> subprocess.Popen[bytes]:
+        recorded = str(dump or flight_recorder.path(rank))
+        argv = (sys.executable, "-m", "tests.programs.flight_recorder", rank, recorded, says)
         env = {
             **os.environ,
             "TORCH_NCCL_DEBUG_INFO_PIPE_FILE": f"{tmp_path}/order_",
@@ -77,6 +80,29 @@ def test_an_old_dump_is_not_taken_for_a_new_one(start: Start, tmp_path: Path, mo
     process = start("0", "nothing")
     (note,) = captured([process], tmp_path / "stacks")
     assert note == f"the flight recorder of pid {process.pid} wrote nothing in 0.4 s"
+
+
+def test_a_dump_that_cannot_be_read_is_kept_and_told(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever can read it may want it; and it is unpickled once, not at every look."""
+    monkeypatch.setattr(flight, "WAIT_S", 1.0)
+    whole: list[bytes] = []
+    really = flight.load
+
+    def counted(data: bytes) -> dict[str, Any]:
+        whole.extend([data] if data else [])
+        return really(data)
+
+    monkeypatch.setattr(flight, "load", counted)
+    strange = tmp_path / "strange"
+    strange.write_bytes(pickle.dumps({"entries": [None]}))
+    process = start("0", "dump", strange)
+    (note,) = captured([process], tmp_path / "stacks")
+    wrong = "no dump of a flight recorder: its entry 0 has another layout"
+    assert note == f"what the flight recorder of pid {process.pid} wrote is {wrong}"
+    assert (tmp_path / "stacks/flight-recorder-0.pickle").read_bytes() == strange.read_bytes()
+    assert whole == [strange.read_bytes()]
 
 
 def test_a_process_without_a_recorder_is_not_asked(tmp_path: Path) -> None:
