@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from harness.events import Event, HarnessNote, ProcessKey
-from harness.probes.flight_recorder import find_recorders, order_dump
+from harness.probes.flight_recorder import Recorder, find_recorders, load, order_dump
 from harness.probes.proc import read_stat
 from harness.supervise import flight
 from harness.supervise.capture import CaptureJob
@@ -88,11 +88,10 @@ def test_a_dump_that_cannot_be_read_is_kept_and_told(
     """Whoever can read it may want it; and it is unpickled once, not at every look."""
     monkeypatch.setattr(flight, "WAIT_S", 1.0)
     whole: list[bytes] = []
-    really = flight.load
 
     def counted(data: bytes) -> dict[str, Any]:
         whole.extend([data] if data else [])
-        return really(data)
+        return load(data)
 
     monkeypatch.setattr(flight, "load", counted)
     strange = tmp_path / "strange"
@@ -110,6 +109,24 @@ def test_a_process_without_a_recorder_is_not_asked(tmp_path: Path) -> None:
         assert find_recorders([process.pid]) == []
         assert captured([process], tmp_path / "stacks") == []
         process.kill()
+
+
+def test_whoever_made_the_pipe_is_asked_and_nobody_who_inherited_it(start: Start, tmp_path: Path) -> None:
+    """In whatever order the tree is listed."""
+    process = start("0", "heir")
+    heir = int((tmp_path / "order_0.ready").read_text())
+    for pids in ([process.pid, heir], [heir, process.pid]):
+        assert [recorder.pid for recorder in find_recorders(pids)] == [process.pid]
+
+
+def test_a_file_with_the_name_of_a_pipe_is_not_written_to(start: Start, tmp_path: Path) -> None:
+    """Neither is it looked for, nor does an order go to what has the name by then."""
+    process = start("0", "file")
+    file = tmp_path / "order_0.pipe"
+    assert find_recorders([process.pid]) == []
+    with pytest.raises(OSError, match="is no pipe"):
+        order_dump(Recorder(process.pid, "0", file, tmp_path / "dump_0"))
+    assert file.read_bytes() == b""
 
 
 def test_a_pipe_that_nobody_reads_is_an_error(start: Start, tmp_path: Path) -> None:
