@@ -143,7 +143,10 @@ def last_collectives(dump: Mapping[str, Any]) -> dict[str, Collective]:
 
 
 def summarise(dumps: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return a line for each group: what each rank did last, and which ranks have not come to the furthest."""
+    """Return a line for each group: what each rank did last, and which ranks had not come to the furthest by then.
+
+    The dumps are seconds apart: who is behind may have been on its way.
+    """
     by_rank = {rank: last_collectives(dump) for rank, dump in dumps.items()}
     groups = sorted({group for last in by_rank.values() for group in last})
     return [_line(group, {rank: last[group] for rank, last in by_rank.items() if group in last}) for group in groups]
@@ -157,8 +160,9 @@ def _line(group: str, last: Mapping[str, Collective]) -> str:
     leader = next(one for one in last.values() if one.number == furthest)
     if not behind or leader.state == "completed":
         return f"group {group}: {each}"
-    who = f"{'ranks' if len(behind) > 1 else 'rank'} {', '.join(behind)}"
-    return f"group {group}: {each}; {who} never came to {leader.name} {furthest} {leader.sizes}".rstrip()
+    who, wrote = ("ranks", "they wrote") if len(behind) > 1 else ("rank", "it wrote")
+    what = " ".join(filter(None, [leader.name, str(furthest), leader.sizes]))
+    return f"group {group}: {each}; {who} {', '.join(behind)} had not come to {what} when {wrote}"
 
 
 def _dumps(pid: int) -> str:

@@ -63,11 +63,11 @@ def captured(processes: list[subprocess.Popen[bytes]], folder: Path) -> list[str
 
 
 def test_the_ranks_say_together_who_is_behind(start: Start, tmp_path: Path) -> None:
-    """The dumps lie beside the stacks, and the line names the rank that never came."""
+    """The dumps lie beside the stacks, and the line names the rank that had not come."""
     processes = [start("0", "dump"), start("1", "dump")]
     (note,) = captured(processes, tmp_path / "stacks")
     assert note.startswith("flight recorder, group 0:default_pg: rank 0: all_reduce 4 ")
-    assert "rank 1 never came to all_reduce 4" in note
+    assert "rank 1 had not come to all_reduce 4" in note
     kept = {path.name for path in (tmp_path / "stacks").iterdir() if "flight" in path.name}
     assert kept == {"flight-recorder.txt", "flight-recorder-0.pickle", "flight-recorder-1.pickle"}
 
