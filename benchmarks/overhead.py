@@ -19,13 +19,15 @@ import argparse
 import os
 import platform
 import random
+import select
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -55,7 +57,7 @@ ENGINE: Final = (
     "llm.generate(prompts, some, use_tqdm=False)\n"
 )
 GENERATE: Final = ENGINE + "generate()\n"
-TURNS: Final = ENGINE + "print('ready', flush=True)\nfor _ in sys.stdin:\n    generate()\n"
+TURNS: Final = ENGINE + "import os\nprint('ready', os.getpid(), flush=True)\nfor _ in sys.stdin:\n    generate()\n"
 MOST_SPAWN: Final = 1.03
 LEAST_TOK_S: Final = 0.99
 WAYS: Final = {"bare": None, "watched": (), "connector": ("--connector",)}
@@ -95,22 +97,44 @@ def take_turns(rounds: int) -> dict[str, list[float]]:
             cwd=folder,
         ) as supervisor,
     ):
-        assert supervisor.stdin is not None and supervisor.stdout is not None  # noqa: S101, PT018 - they are pipes
-        lines = (line.split() for line in supervisor.stdout)
-        while next(lines)[:1] != ["ready"]:
-            pass
-        for number in range(2 * rounds):
-            way = "bare" if (number + number // 2) % 2 else "watched"  # each goes first as often as the other
-            supervisor.send_signal(signal.SIGSTOP if way == "bare" else signal.SIGCONT)
-            time.sleep(0.05)
-            supervisor.stdin.write("go\n")
-            supervisor.stdin.flush()
-            found[way].append(next(float(words[1]) for words in lines if words[:1] == ["figure"]))
-            print(f"\rturn {number + 1} of {2 * rounds}: {way} {found[way][-1]:.1f}   ", end="", file=sys.stderr)
-        supervisor.send_signal(signal.SIGCONT)
-        supervisor.stdin.close()
-        supervisor.stdout.read()
+        try:
+            _turns(supervisor, rounds, found)
+        finally:
+            supervisor.send_signal(signal.SIGCONT)  # Popen waits for it, whatever went wrong
     return found
+
+
+def _turns(supervisor: subprocess.Popen[str], rounds: int, found: dict[str, list[float]]) -> None:
+    assert supervisor.stdin is not None and supervisor.stdout is not None  # noqa: S101, PT018 - they are pipes
+    lines = (line.split() for line in supervisor.stdout)
+    engine = os.pidfd_open(int(_answer(lines, "ready")))
+    threading.Thread(target=_continue_after, args=(engine, supervisor), daemon=True).start()
+    for number in range(2 * rounds):
+        way = "bare" if (number + number // 2) % 2 else "watched"  # each goes first as often as the other
+        supervisor.send_signal(signal.SIGSTOP if way == "bare" else signal.SIGCONT)
+        time.sleep(0.05)
+        supervisor.stdin.write("go\n")
+        supervisor.stdin.flush()
+        found[way].append(float(_answer(lines, "figure")))
+        print(f"\rturn {number + 1} of {2 * rounds}: {way} {found[way][-1]:.1f}   ", end="", file=sys.stderr)
+    supervisor.send_signal(signal.SIGCONT)
+    supervisor.stdin.close()
+    supervisor.stdout.read()
+
+
+def _answer(lines: Iterator[list[str]], word: str) -> str:
+    """Return what the engine says with a word, or end with it."""
+    found = next((words[1] for words in lines if words[:1] == [word]), None)
+    return found if found is not None else sys.exit(f"the engine ended before it said {word!r}")
+
+
+def _continue_after(engine: int, supervisor: subprocess.Popen[str]) -> None:
+    """Let the supervisor notice that the engine has ended: stopped, it holds the pipe open that its words come by."""
+    select.select([engine], [], [])
+    os.close(engine)
+    while supervisor.poll() is None:
+        supervisor.send_signal(signal.SIGCONT)  # again, as the next turn may stop it
+        time.sleep(0.1)
 
 
 def interval(some: Sequence[float], others: Sequence[float]) -> tuple[float, float, float]:

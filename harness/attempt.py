@@ -114,6 +114,9 @@ class Attempt:
     """How it ended (see `harness.events.AttemptEnded`); ``None`` if the record stops before."""
     wall_s: float = 0.0
     detail: str = ""
+    stopped_ns: int | None = None
+    """When the first step was taken to end what was left of it; who died before that was not ended by us, unless by a
+    fault."""
     skipped: Verdict | None = None
     nonce: bool = False
     processes: tuple[Process, ...] = ()

@@ -244,6 +244,7 @@ def build_attempt(cell: str, number: int, params: Mapping[str, str], facts: list
         end=ended.end if ended else None,
         wall_s=ended.wall_s if ended else (last - started) / 1e9,
         detail=ended.detail if ended else "",
+        stopped_ns=next((fact.t_ns for fact in facts if isinstance(fact, events.StopStep)), None),
         skipped=Verdict(name=VerdictName(skipped.verdict), reasons=(skipped.reason,)) if skipped else None,
         nonce=any(isinstance(fact, events.NonceSaid) and fact.valid for fact in facts),
         processes=_processes(facts, last),

@@ -41,6 +41,11 @@ SCENARIO_DEFAULTS: Final = {
 }  # fmt: skip
 ENGINES: Final = {"vllm_tp2": "nccl_destroy_vllm", "ray_tp2": "nccl_destroy_ray"}
 """Layers that are a whole engine, each with its program."""
+LOOKED_AT: Final[dict[str, tuple[str, str, dict[str, int]]]] = {
+    "vllm_tp2": ("fault_now", "workers", {"VLLM::Worker": 2}),
+    "ray_tp2": ("family", "pids", {"VLLM::EngineCore": 1, "VLLM::Worker": 2}),
+}
+"""The mark, and its field, that names the processes whose end the program waits for, and who must be among them."""
 DIRECT: Final = "RAY_kill_child_processes_on_worker_exit"
 SUBREAPER: Final = "RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper"
 GROUP: Final = "RAY_process_group_cleanup_enabled"
@@ -271,6 +276,8 @@ def _engine(attempt: Attempt) -> Verdict:
     engine, seen = attempt.mark("engine"), attempt.mark("workers")
     if engine is None or seen is None or not _delivered(attempt):
         return Verdict(name=VerdictName.OTHER_FAILURE, signature="fault not delivered")
+    if unseen := _unseen(attempt):
+        return Verdict(name=VerdictName.OTHER_FAILURE, signature="engine not seen", reasons=unseen)
     wanted, captured = attempt.params["graphs"] != "0", all(engine.data["captured"])
     if wanted is not captured:
         reason = f"graphs captured by the workers: {engine.data['captured']}"
@@ -282,7 +289,7 @@ def _engine(attempt: Attempt) -> Verdict:
         signature = "engine survives" if whole else "workers survive"
         return Verdict(name=VerdictName.REPRODUCED, signature=signature, reasons=reasons)
     killed = "actor" if attempt.params["layer"] == "ray_tp2" else "EngineCore"
-    reason = f"all its processes were gone {seen.data['seconds']:g} s after the {killed} was killed"
+    reason = f"all its processes were gone {seen.data['seconds']:g} s after the end of the {killed}, which was killed"
     return Verdict(name=VerdictName.ABSENT, reasons=(reason,))
 
 
@@ -291,6 +298,18 @@ def _delivered(attempt: Attempt) -> bool:
     if attempt.params["layer"] == "ray_tp2":
         return attempt.mark("actor_gone") is not None
     return bool(attempt.faults) and attempt.faults[0].confirmed
+
+
+def _unseen(attempt: Attempt) -> tuple[str, ...]:
+    """Say who was not looked at; the program knows them by titles, and nobody survives among those that it missed."""
+    mark, field, wanted = LOOKED_AT[attempt.params["layer"]]
+    said = attempt.mark(mark)
+    pids = said.data[field] if said is not None else ()
+    names = [process.name for process in attempt.processes if process.key.pid in pids]
+    found = {title: sum(name.startswith(title) for name in names) for title in wanted}
+    return tuple(
+        f"the program saw {found[title]} of {count} {title}" for title, count in wanted.items() if found[title] < count
+    )
 
 
 def _survivor(attempt: Attempt, one: Mapping[str, Any]) -> str:

@@ -113,11 +113,10 @@ def oracle(attempt: Attempt) -> Judgement:
         verdict = Verdict(name=VerdictName.OTHER_FAILURE, signature="fault not delivered", reasons=(detail,))
         return Judgement(verdict=verdict)
     engine = [process for title in ENGINES[attempt.params["stack"]] for process in attempt.named(title)]
-    survivors = [process for process in engine if process.key != fault.key and _survived(process, fault.attempted_ns)]
-    if _survived(victim, fault.attempted_ns):
-        reason = (
-            f"SIG{attempt.params['signal']} was delivered, and {victim.name[:60]} went on for {SURVIVED_S:g} s and more"
-        )
+    survivors = [one for one in engine if one.key != fault.key and _survived(attempt, one, fault.attempted_ns)]
+    if _survived(attempt, victim, fault.attempted_ns):
+        long = f"for {SURVIVED_S:g} s and more" if _ended_alone(attempt, victim) else "until it was ended"
+        reason = f"SIG{attempt.params['signal']} was delivered, and {victim.name[:60]} went on {long}"
         verdict = Verdict(name=VerdictName.OTHER_FAILURE, signature="signal not obeyed", reasons=(reason,))
     elif survivors:
         who = sorted({_kind(process) for process in survivors})
@@ -136,10 +135,10 @@ def oracle(attempt: Attempt) -> Judgement:
 def _delivered(fault: FaultRecord, victim: Process) -> bool:
     """Whether the signal reached its target, which may take longer to obey than its effect is waited for.
 
-    An EngineCore gives its worker five seconds to end, and took six and a half for it all.
+    An EngineCore gives its worker five seconds to end, and took six and a half for it all. The ledger keeps the fault
+    as its end if it was sent; who ended it then is another question (see `_ended_alone`).
     """
-    late = victim.ended_by == f"fault:{fault.fault}" or _survived(victim, fault.attempted_ns)
-    return fault.confirmed or late
+    return fault.confirmed or victim.ended_by == f"fault:{fault.fault}"
 
 
 def _kind(process: Process) -> str:
@@ -154,8 +153,16 @@ def _held(attempt: Attempt, process: Process) -> str:
     return f" with {mib} MiB of GPU memory" if mib is not None else ""
 
 
-def _survived(process: Process, fault_ns: int) -> bool:
-    return _lived(process, fault_ns) >= SURVIVED_S or process.ended_by.startswith("stop:")
+def _survived(attempt: Attempt, process: Process, fault_ns: int) -> bool:
+    return _lived(process, fault_ns) >= SURVIVED_S or not _ended_alone(attempt, process)
+
+
+def _ended_alone(attempt: Attempt, process: Process) -> bool:
+    """Whether it was gone before anybody was stopped: ``ended_by`` keeps our first signal, which is the fault's.
+
+    A server that ignores SIGTERM and has lost its engine is stopped nine seconds after it.
+    """
+    return process.died_ns is not None and (attempt.stopped_ns is None or process.died_ns < attempt.stopped_ns)
 
 
 def _lived(process: Process, fault_ns: int) -> float:

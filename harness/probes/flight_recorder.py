@@ -12,12 +12,15 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import stat
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from harness.probes.proc import read_cookie
+from harness.probes.proc import read_cookie, read_stat
 
 PIPE: Final = b"TORCH_NCCL_DEBUG_INFO_PIPE_FILE"
 FILES: Final = (b"TORCH_FR_DUMP_TEMP_FILE", b"TORCH_NCCL_DEBUG_INFO_TEMP_FILE")
@@ -54,28 +57,32 @@ class Collective:
     sizes: str
 
 
-def find_recorders(pids: Iterable[int], proc: Path = Path("/proc")) -> list[Recorder]:
-    """Return the recorders of these processes that take orders: those that hold the pipe which they made."""
-    found = []
-    for pid in pids:
-        beginning = read_cookie(pid, PIPE) if proc == Path("/proc") else None
-        if not beginning:
-            continue
-        for link in _links(proc / str(pid) / "fd"):
-            if link.startswith(beginning) and link.endswith(SUFFIX):
-                rank = link[len(beginning) : -len(SUFFIX)]
-                found.append(Recorder(pid, rank, Path(link), Path(_dumps(pid) + rank)))
-    return found
+def find_recorders(pids: Iterable[int]) -> list[Recorder]:
+    """Return the recorders of these processes that take orders, one for each pipe.
+
+    Who starts another process passes the open pipe on (torch does not ask for it to be closed), and the environment.
+    The oldest holder has made it. The name says the rank only, which in a container may well be some other one's pid.
+    """
+    found: dict[str, Recorder] = {}
+    for pid in sorted(pids, key=_age):
+        beginning = read_cookie(pid, PIPE) or ""
+        for pipe in _pipes(pid, beginning) if beginning else ():
+            rank = pipe[len(beginning) : -len(SUFFIX)]
+            found.setdefault(pipe, Recorder(pid, rank, Path(pipe), Path(_dumps(pid) + rank)))
+    return list(found.values())
 
 
 def order_dump(recorder: Recorder) -> None:
     """Ask for a dump; the process writes it within a second or two, from a thread of its own.
 
     Raises:
-        OSError: If nobody reads the pipe any more.
+        OSError: If nobody reads the pipe any more, or something else has that name here.
     """
     descriptor = os.open(recorder.pipe, os.O_WRONLY | os.O_NONBLOCK)
     try:
+        if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            msg = f"{recorder.pipe} is no pipe"
+            raise OSError(msg)
         os.write(descriptor, b"1")
     finally:
         os.close(descriptor)
@@ -92,10 +99,29 @@ def load(data: bytes) -> dict[str, Any]:
     except Exception as error:  # a broken pickle raises nearly anything
         msg = f"no dump of a flight recorder: {error}"
         raise ValueError(msg) from error
-    if not isinstance(found, dict) or "entries" not in found:
-        msg = "no dump of a flight recorder: it has no entries"
+    if wrong := _wrong(found):
+        msg = f"no dump of a flight recorder: {wrong}"
         raise ValueError(msg)
-    return found
+    return dict(found)
+
+
+def _wrong(found: object) -> str:
+    """Return why something is no dump; empty if it is one."""
+    if not isinstance(found, dict) or not isinstance(found.get("entries"), list | tuple):
+        return "it has no entries"
+    return next(
+        (f"its entry {number} has another layout" for number, one in enumerate(found["entries"]) if not _is_entry(one)),
+        "",
+    )
+
+
+def _is_entry(entry: object) -> bool:
+    """Whether `last_collectives` can read it; what it only shows may be anything, and anything may be missing."""
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("process_group", ()), list | tuple)
+        and isinstance(entry.get("collective_seq_id", 0), int)
+    )
 
 
 def last_collectives(dump: Mapping[str, Any]) -> dict[str, Collective]:
@@ -117,7 +143,10 @@ def last_collectives(dump: Mapping[str, Any]) -> dict[str, Collective]:
 
 
 def summarise(dumps: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return a line for each group: what each rank did last, and which ranks have not come to the furthest."""
+    """Return a line for each group: what each rank did last, and which ranks had not come to the furthest by then.
+
+    The dumps are seconds apart: who is behind may have been on its way.
+    """
     by_rank = {rank: last_collectives(dump) for rank, dump in dumps.items()}
     groups = sorted({group for last in by_rank.values() for group in last})
     return [_line(group, {rank: last[group] for rank, last in by_rank.items() if group in last}) for group in groups]
@@ -131,8 +160,9 @@ def _line(group: str, last: Mapping[str, Collective]) -> str:
     leader = next(one for one in last.values() if one.number == furthest)
     if not behind or leader.state == "completed":
         return f"group {group}: {each}"
-    who = f"{'ranks' if len(behind) > 1 else 'rank'} {', '.join(behind)}"
-    return f"group {group}: {each}; {who} never came to {leader.name} {furthest} {leader.sizes}".rstrip()
+    who, wrote = ("ranks", "they wrote") if len(behind) > 1 else ("rank", "it wrote")
+    what = " ".join(filter(None, [leader.name, str(furthest), leader.sizes]))
+    return f"group {group}: {each}; {who} {', '.join(behind)} had not come to {what} when {wrote}"
 
 
 def _dumps(pid: int) -> str:
@@ -144,11 +174,21 @@ def _dumps(pid: int) -> str:
     return f"{read_cookie(pid, b'XDG_CACHE_HOME') or f'{home}/.cache'}/{DEFAULT_FILE}"
 
 
-def _links(folder: Path) -> Sequence[str]:
-    try:
-        return [os.readlink(entry.path) for entry in os.scandir(folder)]
-    except OSError:
-        return ()
+def _age(pid: int) -> tuple[int, int]:
+    seen = read_stat(pid)
+    return (seen.start if seen is not None else sys.maxsize, pid)
+
+
+def _pipes(pid: int, beginning: str) -> Sequence[str]:
+    """Return the named pipes that a process has open and whose names begin so."""
+    found = []
+    with suppress(OSError):  # the process is gone, or not ours to ask
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            with suppress(OSError):  # closed by now
+                path = os.readlink(entry.path)
+                if path.startswith(beginning) and path.endswith(SUFFIX) and stat.S_ISFIFO(entry.stat().st_mode):
+                    found.append(path)
+    return found
 
 
 class _Plain(pickle.Unpickler):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,18 @@ WAIT_S: Final = 8.0
 """How long a dump may take: 3.5 s on two H200s; the thread that watches the pipe looks once a second."""
 
 
+@dataclass(slots=True)
+class _Order:
+    """A dump that was ordered, as far as it has come."""
+
+    recorder: Recorder
+    version: tuple[int, int] = (-1, -1)
+    """Size and time of change of the file when it was read last: a big one is not read at every look."""
+    data: bytes = b""
+    wrong: str = ""
+    """Why it cannot be read, empty while there is none."""
+
+
 class FlightRecorders:
     """The dumps of one capture; `advance` never blocks."""
 
@@ -27,7 +40,7 @@ class FlightRecorders:
         self._sink = sink
         self._ordered_ns = time.time_ns()
         self._until = time.monotonic() + WAIT_S
-        self._waiting = [recorder for recorder in find_recorders(pids) if self._order(recorder)]
+        self._waiting = [_Order(recorder) for recorder in find_recorders(pids) if self._order(recorder)]
         self._asked = bool(self._waiting)
         self._dumps: dict[str, dict[str, Any]] = {}
 
@@ -35,11 +48,11 @@ class FlightRecorders:
         """Collect the dumps that are there; true when nothing more is waited for."""
         if not self._asked:
             return True
-        self._waiting = [recorder for recorder in self._waiting if not self._collect(recorder)]
+        self._waiting = [order for order in self._waiting if not self._collect(order)]
         if self._waiting and time.monotonic() < self._until:
             return False
-        for recorder in self._waiting:
-            self._sink(HarnessNote(note=f"the flight recorder of pid {recorder.pid} wrote nothing in {WAIT_S:g} s"))
+        for order in self._waiting:
+            self._give_up(order)
         self._waiting = []
         self._asked = False
         if self._dumps:
@@ -54,17 +67,36 @@ class FlightRecorders:
             return False
         return True
 
-    def _collect(self, recorder: Recorder) -> bool:
+    def _collect(self, order: _Order) -> bool:
         """Keep a dump that is newer than the order and whole."""
+        dump = order.recorder.dump
         try:
-            if recorder.dump.stat().st_mtime_ns < self._ordered_ns:
+            stat = dump.stat()
+            version = (stat.st_size, stat.st_mtime_ns)
+            if stat.st_mtime_ns < self._ordered_ns or version == order.version:
                 return False
-            data = recorder.dump.read_bytes()
-            self._dumps[recorder.rank] = load(data)
-        except (OSError, ValueError):
-            return False  # not there yet, or not yet whole
-        (self._folder / f"flight-recorder-{recorder.rank}.pickle").write_bytes(data)
+            order.data = dump.read_bytes()
+        except OSError:
+            return False  # not there yet
+        order.version = version
+        try:
+            self._dumps[order.recorder.rank] = load(order.data)
+        except ValueError as error:
+            order.wrong = str(error)  # or not yet whole
+            return False
+        self._keep(order)
         return True
+
+    def _give_up(self, order: _Order) -> None:
+        pid = order.recorder.pid
+        if not order.wrong:
+            self._sink(HarnessNote(note=f"the flight recorder of pid {pid} wrote nothing in {WAIT_S:g} s"))
+            return
+        self._sink(HarnessNote(note=f"what the flight recorder of pid {pid} wrote is {order.wrong}"))
+        self._keep(order)
+
+    def _keep(self, order: _Order) -> None:
+        (self._folder / f"flight-recorder-{order.recorder.rank}.pickle").write_bytes(order.data)
 
     def _tell(self) -> None:
         lines = summarise(self._dumps)

@@ -44,8 +44,9 @@ _HOST_NAMED: Final = re.compile(
     r"(?i)(?<![\w-])(?:host(?:_?name)?|node(?:_?(?:name|manager_hostname))?|fqdn|server|master_addr|head_node)(?:\\*[\"'])?"
     r"[ \t]*[=:][ \t]*(?:\\*[\"'])?(?P<host>[A-Za-z0-9][\w.-]*[A-Za-z0-9])"
 )
-_CODE: Final = re.compile(r"(?:self|cls)\.|[A-Za-z_][\w.]*[(\[]")
-"""What is assigned in Python: a member, a call, an element."""
+_CODE: Final = re.compile(r"(?:self|cls)\.")
+_ASSIGNED: Final = re.compile(r"[ \t]*[A-Za-z_][\w.]* = (?=[A-Za-z_][\w.]*[(\[](?!\d+\.\d+\.\d))")
+"""A line of Python that assigns a call or an element; ``host: node12(10.1.2.3)`` and ``node=gpu17[0]`` are logs."""
 _V4: Final = re.compile(r"(?<![\w.+=-])(?P<address>\d{1,3}(?:\.\d{1,3}){3})(?![\w+-]|\.\w)")
 _V4_SURE: Final = re.compile(
     r"(?:(?<=ip-)|(?<=ip=)|(?<=//)|(?<=@)|(?<=addr=)|(?<=address=)|(?<=host=)|(?<=node:))(?P<address>\d{1,3}(?:[.-]\d{1,3}){3})(?!\d)"
@@ -242,9 +243,14 @@ def _hosts(text: str) -> Iterator[re.Match[str]]:
     """Yield where a text names a host; ``server = self.choose(turn)`` names none, and reproducers have such lines."""
     for pattern in (_URL_HOST, _HOST_NAMED):
         for found in pattern.finditer(text):
-            code = pattern is _HOST_NAMED and _CODE.match(text, found.start("host"))
+            code = pattern is _HOST_NAMED and _is_code(text, found.start("host"))
             if not code and _is_host(found["host"], sure=pattern is _URL_HOST):
                 yield found
+
+
+def _is_code(text: str, start: int) -> bool:
+    assigned = _ASSIGNED.match(text, text.rfind("\n", 0, start) + 1)
+    return (assigned is not None and assigned.end() == start) or _CODE.match(text, start) is not None
 
 
 def _is_host(host: str, *, sure: bool) -> bool:

@@ -150,6 +150,7 @@ class Attempt:
     end: str | None = None
     wall_s: float = 0.0
     detail: str = ""
+    stopped_ns: int | None = None
     nonce: bool = False
     processes: tuple[Process, ...] = ()
     marks: tuple[Mark, ...] = ()
@@ -208,6 +209,7 @@ class Watch:
         self.nonce = False
         self.faults: list[FaultRecord] = []
         self.stopped: list[tuple[Strike, FaultRecord, Process]] = []
+        self.ended_ns: int | None = None
         self.seen: dict[ProcessKey, Process] = {}
         self.read = 0
         self.titled = 0.0
@@ -238,6 +240,7 @@ class Watch:
         for stop in list(self.stopped):
             self._go_on(stop)
         for process in self.alive:
+            self.ended_ns = self.ended_ns or time.monotonic_ns()
             process.ended_by = process.ended_by or word
             try:
                 signal.pidfd_send_signal(process.pidfd, number)
@@ -313,11 +316,11 @@ class Watch:
             return
         self.strikes.remove(strike)
         record = FaultRecord(fault=strike.name, attempted_ns=time.monotonic_ns(), key=victim.key)
+        signal.pidfd_send_signal(victim.pidfd, signal.Signals[strike.signal])
         if strike.signal == "SIGSTOP":
             self.stopped.append((strike, record, victim))
         else:
             victim.ended_by = f"fault:{strike.name}"
-        signal.pidfd_send_signal(victim.pidfd, signal.Signals[strike.signal])
         record.confirmed = True
         self.faults.append(record)
         print(f"  {strike.signal} sent to {victim.name[:60]} (pid {victim.key.pid})", flush=True)
@@ -384,6 +387,7 @@ def reproduce(  # noqa: PLR0913 - the parts of one run
         started_ns=started,
         end=end,
         wall_s=(time.monotonic_ns() - started) / 1e9,
+        stopped_ns=watch.ended_ns,
         nonce=watch.nonce,
         processes=tuple(watch.seen.values()),
         marks=tuple(watch.attempt_marks),

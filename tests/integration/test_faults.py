@@ -34,6 +34,7 @@ from harness.record import Sink
 from harness.spec import ClosePort, Fault, FaultAction, FillShm, HoldPort, LimitMemory, SendSignal, SlowDisk
 from harness.supervise.faults.disk import DiskFault, Hierarchy, disk_of, find_hierarchy
 from harness.supervise.faults.performer import FaultError
+from harness.supervise.faults.signals import SignalFault
 from harness.supervise.ledger import Entry
 from harness.supervise.loop import Command, Interrupts, supervise
 
@@ -303,6 +304,18 @@ def test_a_stopped_tree_meets_its_deadline_and_goes_on_to_its_end(lab: Lab) -> N
     assert outcome.faults == ALL
     (death,) = (event for event in outcome.events if isinstance(event, ProcessDied))
     assert (death.status.signal, death.ended_by) == ("SIGTERM", "stop:SIGTERM")
+
+
+def test_a_signal_that_was_not_sent_leaves_no_mark() -> None:
+    """A death that follows is not laid at its door."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        stat = proc.read_stat(process.pid)
+        assert stat is not None
+        entry = Entry(key=stat.key, ppid=1, parent=None, name="x", pidfd=os.pidfd_open(process.pid), claimed_by="root")
+    with pytest.raises(FaultError, match="SIGTERM: No such process"):
+        SignalFault("term_x", SendSignal(signal="SIGTERM", target="x"), entry).perform()
+    os.close(entry.pidfd)
+    assert not entry.signalled
 
 
 def test_a_fault_for_a_process_that_is_not_there(lab: Lab) -> None:

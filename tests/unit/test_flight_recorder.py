@@ -40,7 +40,13 @@ def test_a_recorded_dump_is_read() -> None:
 
 def test_recorded_ranks_are_compared() -> None:
     (line,) = summarise({rank: recorded(rank) for rank in ("0", "1")})
-    assert line.endswith("rank 1 never came to all_reduce 4 [[1048576]]")
+    assert line.endswith("; rank 1 had not come to all_reduce 4 [[1048576]] when it wrote")
+
+
+def test_of_ranks_that_are_behind_it_is_told_when_that_was() -> None:
+    """Dumps are seconds apart: a rank that wrote first may be on its way, and may come."""
+    (line,) = summarise({"0": dump((7, "started")), "1": dump((6, "completed")), "2": dump((5, "started"))})
+    assert line.endswith("; ranks 1, 2 had not come to all_reduce 7 [[4]] when they wrote")
 
 
 def test_ranks_that_are_level_are_only_listed() -> None:
@@ -52,7 +58,7 @@ def test_ranks_that_are_level_are_only_listed() -> None:
 def test_a_rank_that_is_merely_slower_is_not_accused() -> None:
     """What the furthest has completed, all have come to."""
     (line,) = summarise({"0": dump((8, "completed")), "1": dump((7, "completed"))})
-    assert "never came" not in line
+    assert "had not come" not in line
 
 
 def test_every_group_has_its_line_and_ranks_are_in_order() -> None:
@@ -68,6 +74,12 @@ def test_sends_and_receives_are_left_out() -> None:
     assert last_collectives(sent)["0:default_pg"].number == 5
 
 
+def test_an_entry_that_says_little_is_read() -> None:
+    """Another release may leave something out."""
+    (line,) = summarise({"0": load(pickle.dumps({"entries": [{}]}))})
+    assert line == "group ?: rank 0: ? -1 ?"
+
+
 @pytest.mark.parametrize(
     ("data", "why"),
     [
@@ -75,9 +87,13 @@ def test_sends_and_receives_are_left_out() -> None:
         (pickle.dumps({"entries": []})[:-3], "no dump"),
         (pickle.dumps([1, 2]), "it has no entries"),
         (pickle.dumps({"entries": os.getcwd}), r"it names posix\.getcwd"),
+        (pickle.dumps({"entries": None}), "it has no entries"),
+        (pickle.dumps({"entries": [{}, 7]}), "its entry 1 has another layout"),
+        (pickle.dumps({"entries": [{"process_group": None}]}), "its entry 0 has another layout"),
+        (pickle.dumps({"entries": [{"collective_seq_id": None}]}), "its entry 0 has another layout"),
     ],
 )
 def test_anything_else_is_refused(data: bytes, why: str) -> None:
-    """A pickle that names a function is not run."""
+    """A pickle that names a function is not run, and what `summarise` could not read does not come to it."""
     with pytest.raises(ValueError, match=why):
         load(data)

@@ -16,6 +16,7 @@ from harness.outcome import VerdictName
 from harness.plan import plan
 from scenarios.nccl_destroy import SCENARIO, oracle, stuck_in, where
 from scenarios.programs import gpu_memory
+from tests.unit.attempts import process
 from tests.unit.test_plan import MACHINE
 
 RANK_0 = ProcessKey(77, 5)
@@ -29,6 +30,9 @@ SURVIVOR = ("survivor", 1, {"pid": 77, "mib": 1470, "alive_s": 20.0})
 BACK = ("memory_back", 1, {"seconds": 0.8})
 ENDED = ("rank_0_ended", 1, {"code": 0, "seconds": 1.1})
 ABORTED = ("rank_0_ended", 1, {"code": -6, "seconds": 1.0})
+ENGINE = (process(7, "VLLM::EngineCore"), process(8, "VLLM::Worker_TP0"), process(9, "VLLM::Worker_TP1"))
+WORKERS = ("fault_now", 1, {"workers": [8, 9]})
+FAMILY = ("family", 1, {"pids": [7, 8, 9]})
 DESTROYED = ("destroyed", 77, {"seconds": 0.5, "thread_left": False})
 
 
@@ -120,8 +124,9 @@ def test_workers_of_an_engine(
     marks: list[tuple[str, dict[str, Any]]], faults: tuple[FaultRecord, ...], verdict: VerdictName
 ) -> None:
     """A survivor counts only after the kill was delivered, and a pass only if the graphs were there."""
-    base = attempt(*((name, 1, data) for name, data in marks), layer="vllm_tp2", destroy="shipped", graphs="1")
-    assert oracle(dataclasses.replace(base, faults=faults)).verdict.name is verdict
+    said = ((name, 1, data) for name, data in marks)
+    base = attempt(WORKERS, *said, layer="vllm_tp2", destroy="shipped", graphs="1")
+    assert oracle(dataclasses.replace(base, faults=faults, processes=ENGINE)).verdict.name is verdict
 
 
 @pytest.mark.parametrize(
@@ -155,20 +160,44 @@ def test_an_engine_in_an_actor(
 ) -> None:
     """Whether the EngineCore or only its workers are left tells apart who has cleaned up; the actor must be gone."""
     engine = ("engine", 1, {"captured": [3, 3], "vllm": "0.26.0"})
-    found = attempt(engine, *((name, 1, data) for name, data in marks), layer="ray_tp2", destroy="shipped", graphs="1")
-    judged = oracle(found).verdict
+    said = ((name, 1, data) for name, data in marks)
+    found = attempt(engine, FAMILY, *said, layer="ray_tp2", destroy="shipped", graphs="1")
+    judged = oracle(dataclasses.replace(found, processes=ENGINE)).verdict
     assert (judged.name, judged.signature) == (verdict, signature)
+
+
+@pytest.mark.parametrize(
+    ("layer", "pids", "reasons"),
+    [
+        ("ray_tp2", [7, 8, 9], ("all its processes were gone 0 s after the end of the actor, which was killed",)),
+        ("ray_tp2", [], ("the program saw 0 of 1 VLLM::EngineCore", "the program saw 0 of 2 VLLM::Worker")),
+        ("ray_tp2", [7, 8], ("the program saw 1 of 2 VLLM::Worker",)),
+        ("vllm_tp2", [8, 9], ("all its processes were gone 0 s after the end of the EngineCore, which was killed",)),
+        ("vllm_tp2", [], ("the program saw 0 of 2 VLLM::Worker",)),
+    ],
+)
+def test_of_whom_the_program_did_not_see_nothing_is_said(layer: str, pids: list[int], reasons: tuple[str, ...]) -> None:
+    """Where setproctitle failed nobody has a title, nobody is waited for, and nobody survives: that is no pass."""
+    marks: list[tuple[str, int, dict[str, Any]]] = [
+        ("engine", 1, {"captured": [3, 3]}), ("family", 1, {"pids": pids}), ("fault_now", 1, {"workers": pids}),
+        ("actor_gone", 1, {"pid": 5}), ("workers", 1, {"left": [], "seconds": 0}),
+    ]  # fmt: skip
+    found = attempt(*marks, layer=layer, destroy="shipped", graphs="1")
+    judged = oracle(dataclasses.replace(found, faults=(KILLED,), processes=ENGINE)).verdict
+    assert judged.reasons == reasons
+    assert judged.signature == (None if "all its" in reasons[0] else "engine not seen")
 
 
 def test_a_survivor_whose_stack_was_taken_says_where_it_stands() -> None:
     found = attempt(
         ("engine", 1, {"captured": [3, 3]}),
+        FAMILY,
         ("actor_gone", 1, {"pid": 5}),
         ("workers", 1, {"left": [77], "seconds": 25.0}),
         ("survivor", 1, {"pid": 77, "title": "VLLM::Worker_TP0", "mib": 1518, "alive_s": 25.0}),
         layer="ray_tp2", destroy="shipped", graphs="1",
     )  # fmt: skip
-    (reason,) = oracle(found).verdict.reasons
+    (reason,) = oracle(dataclasses.replace(found, processes=ENGINE)).verdict.reasons
     assert "VLLM::Worker_TP0 (pid 77) held 1518 MiB 25 s later, in ncclCommDestroy, below it" in reason
 
 

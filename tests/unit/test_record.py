@@ -77,10 +77,15 @@ def test_a_story_becomes_an_attempt(tmp_path: Path) -> None:
     record = read_run(write(tmp_path / "run", STORY))
     (attempt,) = record.attempts[CELL.id]
     root, child = attempt.processes
-    assert (attempt.nonce, attempt.end, root.orphaned_s) == (True, "exited", 0.0)
+    assert (attempt.nonce, attempt.end, attempt.stopped_ns, root.orphaned_s) == (True, "exited", None, 0.0)
     assert (child.name, child.orphaned_s) == ("VLLM::Worker", 3.0)
     assert child.was("sh")
     assert [process.key for process in attempt.named("VLLM::")] == [CHILD]
+
+
+def test_the_first_step_of_the_stop_ladder_is_when_an_attempt_was_stopped() -> None:
+    steps = [events.StopStep(step=step, keys=(CHILD,), t_ns=t_ns) for step, t_ns in (("SIGTERM", 7), ("SIGKILL", 9))]
+    assert build_attempt("c", 1, {}, [*STORY[:3], *steps]).stopped_ns == 7
 
 
 def test_every_cut_of_the_log_can_be_read(tmp_path: Path) -> None:

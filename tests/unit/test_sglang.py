@@ -17,7 +17,7 @@ from harness.roles import role
 from scenarios.graph_capture import SCENARIO as CAPTURE
 from scenarios.orphaned_engine import SCENARIO, oracle
 from scenarios.programs.sglang_server import captured, complaint
-from tests.unit.attempts import attempt, error, fault, process
+from tests.unit.attempts import S, attempt, error, fault, process
 from tests.unit.test_plan import MACHINE
 
 OLD = "[2026-11-21 09:00:00] Capture cuda graph end. Time elapsed: 1.20 s. mem usage=0.10 GB. avail mem=70.00 GB.\n"
@@ -51,7 +51,7 @@ def killed(stack: str, core: str, lived_s: float | None) -> Attempt:
     api = process(11, SERVER if stack == "sglang" else "vllm serve", died_s=10.0, signal="SIGKILL", ended_by="fault:x")
     died = None if lived_s is None else 10.0 + lived_s
     params = {"target": "api", "signal": "KILL", "moment": "idle", "stack": stack}
-    processes = (api, process(12, core, died_s=died, ended_by="" if died else "stop:SIGKILL"))
+    processes = (api, process(12, core, died_s=died))
     return attempt(params, processes=processes, faults=(fault(11, "kill_api"),))
 
 
@@ -72,24 +72,47 @@ def test_an_engine_that_outlives_its_server_is_an_orphan(
     assert (found.name, found.signature) == (verdict, signature)
 
 
+def test_an_engine_that_had_to_be_stopped_is_an_orphan() -> None:
+    """However soon that was."""
+    stopped = dataclasses.replace(killed("vllm", "VLLM::EngineCore", 9.0), stopped_ns=18 * S)
+    assert oracle(stopped).verdict.name is VerdictName.REPRODUCED
+
+
 @pytest.mark.parametrize(
-    ("lived_s", "ended_by", "verdict", "signature"),
+    ("lived_s", "ended_by", "stopped_s", "verdict", "signature"),
     [
-        (6.5, "fault:term_core", VerdictName.ABSENT, None),
-        (12.0, "fault:term_core", VerdictName.OTHER_FAILURE, "signal not obeyed"),
-        (9.0, "stop:term", VerdictName.OTHER_FAILURE, "signal not obeyed"),
-        (0.0, "", VerdictName.OTHER_FAILURE, "fault not delivered"),
+        (6.5, "fault:term_core", None, VerdictName.ABSENT, None),
+        (6.5, "fault:term_core", 9.0, VerdictName.ABSENT, None),
+        (12.0, "fault:term_core", None, VerdictName.OTHER_FAILURE, "signal not obeyed"),
+        (9.0, "fault:term_core", 8.9, VerdictName.OTHER_FAILURE, "signal not obeyed"),
+        (9.0, "stop:SIGTERM", 8.9, VerdictName.OTHER_FAILURE, "fault not delivered"),
+        (0.0, "", None, VerdictName.OTHER_FAILURE, "fault not delivered"),
     ],
 )
 def test_a_sigterm_may_take_its_time(
-    lived_s: float, ended_by: str, verdict: VerdictName, signature: str | None
+    lived_s: float, ended_by: str, stopped_s: float | None, verdict: VerdictName, signature: str | None
 ) -> None:
-    """An effect that was not seen in time is no signal that was not delivered: the ledger knows of what it died."""
+    """An effect that was not seen in time is no signal that was not delivered: the ledger knows what was sent to it.
+
+    What ended it is told by when it died: the mark of the fault stays where the stop ladder had to do it.
+    """
     core = process(12, "VLLM::EngineCore", died_s=10.0 + lived_s, ended_by=ended_by)
     params = {"target": "core", "signal": "TERM", "moment": "idle", "stack": "vllm"}
     late = fault(12, "term_core", confirmed=False, detail="SIGTERM was delivered, and it still runs after 5 s")
-    found = oracle(attempt(params, processes=(core,), faults=(late,))).verdict
+    stopped_ns = None if stopped_s is None else int((10.0 + stopped_s) * S)
+    found = oracle(attempt(params, processes=(core,), faults=(late,), stopped_ns=stopped_ns)).verdict
     assert (found.name, found.signature) == (verdict, signature)
+
+
+def test_a_server_that_goes_on_without_its_engine_has_not_obeyed() -> None:
+    """It is confirmed (it has a handler), and stopped nine seconds later: no pass, whatever its engine did."""
+    server = process(11, "vllm serve", died_s=19.1, signal="SIGKILL", ended_by="fault:term_api")
+    gone = process(12, "VLLM::EngineCore", died_s=11.0)
+    params = {"target": "api", "signal": "TERM", "moment": "idle", "stack": "vllm"}
+    said = attempt(params, processes=(server, gone), faults=(fault(11, "term_api"),), stopped_ns=19 * S)
+    found = oracle(said).verdict
+    assert (found.name, found.signature) == (VerdictName.OTHER_FAILURE, "signal not obeyed")
+    assert found.reasons == ("SIGTERM was delivered, and vllm serve went on until it was ended",)
 
 
 def test_only_what_was_written_for_sglang_is_offered() -> None:

@@ -41,14 +41,14 @@ class SignalFault:
         return self._signal is signal.SIGSTOP
 
     def perform(self) -> None:
-        """Send it; the ledger lays a death that follows at the fault's door."""
-        self._entry.signalled = self._mark
+        """Send it; the ledger lays a death that follows at the fault's door, but only of one that was sent."""
         try:
             signal.pidfd_send_signal(self._entry.pidfd, self._signal)
         except OSError as error:
             msg = f"{self._signal.name}: {error.strerror}"
             raise FaultError(msg) from error
         self._sent = True
+        self._entry.signalled = self._mark
 
     def confirm(self) -> str | None:
         """Return what has become of the process, or ``None`` while nothing is to be seen."""
