@@ -14,6 +14,8 @@ from harness.probes import proc
 from harness.probes.threads import WaitKind
 from harness.supervise.waitgraph import Graph
 
+ALONE: Final = 0.9
+"""The share of a process's work from which on one thread does it alone."""
 MOST_STARVED: Final = 0.95
 """The share of the time that a thread may be said to have waited for a processor; the rest is where it ran."""
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
@@ -34,6 +36,8 @@ class Look:
     """Whether its main thread was in a plain sleep."""
     queued_ns: Mapping[int, int]
     """For each thread, how long it has waited for a processor so far."""
+    thread_ticks: Mapping[int, int]
+    """For each thread, its processor time so far."""
 
 
 class Activity:
@@ -59,6 +63,7 @@ class Activity:
                     turns=main.switches if main else 0,
                     asleep=main is not None and main.kind is WaitKind.SLEEP,
                     queued_ns={tid: wait.queued_ns for tid, wait in waits.items()},
+                    thread_ticks={tid: wait.ticks for tid, wait in waits.items()},
                 )
                 looks.append(look)
             while len(looks) > 1 and now - looks[1].at >= self._window_s:
@@ -86,6 +91,19 @@ class Activity:
         first, last = looks[0].queued_ns, looks[-1].queued_ns
         queued = max((last[tid] - first.get(tid, 0) for tid in last), default=0) / 1e9
         return (looks[-1].ticks - looks[0].ticks) / TICKS_PER_S / max(span - queued, span * (1 - MOST_STARVED))
+
+    def sole_worker(self, key: ProcessKey) -> int | None:
+        """Return the thread that has done the work of a process since the last look, ``None`` if several have.
+
+        Whether a thread is runnable at a look says less: one that waits for the GIL is woken every 5 ms to ask for it.
+        """
+        looks = self._looks.get(key)
+        if looks is None or len(looks) < 2:  # noqa: PLR2004 - between two looks
+            return None
+        before, now = looks[-2].thread_ticks, looks[-1].thread_ticks
+        spent = {tid: ticks - before.get(tid, 0) for tid, ticks in now.items()}
+        most = max(spent, key=lambda tid: spent[tid], default=None)
+        return most if most is not None and spent[most] > ALONE * sum(spent.values()) else None
 
     def moved_bytes(self, key: ProcessKey) -> int:
         """Return how many bytes the process has read and written in the last seconds."""

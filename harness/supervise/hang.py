@@ -250,8 +250,9 @@ class HangDetector:
     def _spinning(self, graph: Graph, busy: list[ProcessKey], reason: str, now: float, *, quiet: bool) -> None:
         """A process that computes is hung only if it never does anything else: no call, no byte, no other thread."""
         for key in busy:
+            alone = self._activity.sole_worker(key)
             running = tuple(node.wait.kind is WaitKind.RUNNING for node in graph.of(key))
-            mark = (running, self._activity.bytes_so_far(key))
+            mark = (running if alone is None else alone, self._activity.bytes_so_far(key))
             if self._lasts(f"spin {key}", mark, now) >= self._quiet_s * SPIN and quiet:
                 share = self._activity.cpu_share(key)
                 lines = [reason, f"pid {key.pid} uses {share:.1f} processors and has not read or written a byte"]

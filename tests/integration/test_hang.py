@@ -20,7 +20,15 @@ from tests.zoo.watching import ALLOWED_S, look
 
 HANGS = ("locks_abba", "condition_lost_wakeup", "pipe_full", "unix_both_wait", "vfork_sleeper", "wait_for_stopped")
 PIPED = ("stdin_of_parent", "both_send", "queue_producer_gone")
-DECLARED = ("sleeping_peer", "polled_before", "spin_python", "fifo_no_reader", "http_calls_itself", "polite_locks")
+DECLARED = (
+    "spin_c_gil",
+    "sleeping_peer",
+    "polled_before",
+    "spin_python",
+    "fifo_no_reader",
+    "http_calls_itself",
+    "polite_locks",
+)
 ASKING = ("wait_for_server", "locked_database")
 IDLE = ("http_idle", "sleep_wait", "event_main", "fifo_server", "stopped_continued", "zombie_kept")
 BY_SIGNAL = ("signal_loop", "wake_by_child")
