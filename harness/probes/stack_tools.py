@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.probes.proc import mapped_files, read_bytes
+from harness.probes.proc import mapped_files, read_bytes, read_stat
 
 DEBUGGERS: Final = {"gdb": 8.0, "cuda-gdb": 16.0, "rocgdb": 16.0}
 """With the time of each in seconds. They print alike. Those of the GPU vendors stop the GPU as well as the process, and
@@ -62,15 +62,16 @@ def tools_for(pid: int, without: frozenset[str] = frozenset()) -> Sequence[Stack
     names = (namer, "-a", "-S", "-C", "-p", str(pid)) if namer is not None else ()
     if is_python(pid):
         if (spy := find("py-spy")) and "py_spy" not in without:
-            dump = (spy, "dump", "--json", "--pid", str(pid))
+            stopped = _is_stopped(pid)
+            dump = (spy, "dump", "--json", "--pid", str(pid), *(["--nonblocking"] if stopped else []))
             if eu_stack is not None and names:
                 then = (eu_stack, "-n", DEEPEST, "-q", "-m", "-p", str(pid))
                 both = "py-spy + eu-stack"
                 able.append(StackTool(name=both, argv=dump, then=then, names=names, suffix="joined.txt", seconds=8.0))
-            able += [
-                StackTool(name="py-spy --native", argv=(*dump, "--native"), suffix="pyspy.json", seconds=8.0),
-                StackTool(name="py-spy", argv=dump, suffix="pyspy.json", seconds=4.0),
-            ]
+            if not stopped:
+                argv = (*dump, "--native")
+                able.append(StackTool(name="py-spy --native", argv=argv, suffix="pyspy.json", seconds=8.0))
+            able.append(StackTool(name="py-spy", argv=dump, suffix="pyspy.json", seconds=4.0))
         if (pystack := find("pystack")) and "pystack" not in without:
             remote = (pystack, "remote", "--native-all", str(pid))
             able.append(StackTool(name="pystack", argv=remote, suffix="pystack.txt", seconds=8.0))
@@ -103,6 +104,12 @@ def _maps_large_file(pid: int) -> bool:
             if os.stat(path).st_size >= LARGE_FILE:  # noqa: PTH116 - a plain string
                 return True
     return False
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a signal has stopped a process: py-spy cannot stop it again, and need not."""
+    stat = read_stat(pid)
+    return stat is not None and stat.state == "T"
 
 
 def tracer_of(pid: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -86,6 +88,22 @@ def test_a_quiet_process_shows_the_same_python_frames_as_py_spy_alone(tmp_path: 
         assert not stack.partial
 
 
+def test_a_process_that_a_signal_has_stopped_shows_its_python_frames_and_stays_stopped(tmp_path: Path) -> None:
+    """py-spy refuses to stop it once more, and reads its memory without."""
+    with running(QUIET) as stat:
+        at_rest(stat, 2)
+        os.kill(stat.pid, signal.SIGSTOP)
+        while proc.read_stat(stat.pid).state != "T":  # type: ignore[union-attr]
+            time.sleep(0.01)
+        dump, stacks = capture(stat, tmp_path)
+        after = proc.read_stat(stat.pid)
+    assert (dump.tool, dump.partial, dump.detail) == ("py-spy + eu-stack", False, "")
+    assert {stack.frames[-1].name for stack in stacks} == {"clock_nanosleep"}
+    assert all("leaf" in [frame.name for frame in stack.frames] for stack in stacks)
+    assert after is not None
+    assert after.state == "T"
+
+
 def test_of_a_busy_process_the_python_frames_of_one_moment_are_kept(tmp_path: Path) -> None:
     """Its depth changes all the time, so the two dumps hardly ever agree: the record says so, nothing is missing."""
     with running(BUSY) as stat:
@@ -136,7 +154,7 @@ def test_python_frames_are_kept_of_a_process_that_ends_before_the_second_half(
 
 
 def test_python_frames_are_kept_when_the_time_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    no_eu_stack(monkeypatch, "sleep 30")
+    no_eu_stack(monkeypatch, "exec sleep 30")
     (tmp_path / "stacks").mkdir()
     events: list[object] = []
     with running(QUIET) as stat:
