@@ -8,8 +8,11 @@ from harness.stacks.members import Members
 from harness.stacks.merged import ROOT, Merged
 from harness.stacks.suspect import Findings
 
-SCHEMA: Final = 1
-"""Grows when a field changes its meaning or goes; a reader ignores fields that it does not know."""
+SCHEMA: Final = 2
+"""Grows when a field changes its meaning or goes; a reader ignores fields that it does not know.
+
+2: the leaves of a class are without threads that Python never saw.
+"""
 
 
 def as_json(merged: Merged, findings: Findings | None = None, *, most_ranges: int | None = 256) -> dict[str, Any]:

@@ -229,7 +229,7 @@ def test_the_json_has_its_fields() -> None:
         ThreadStack(process(2, rank=1), python("main"), tool="py-spy", partial=True),
     ])  # fmt: skip
     assert as_json(merged) == {
-        "schema": 1,
+        "schema": 2,
         "processes": 2,
         "stacks": 2,
         "samples": [0],
