@@ -114,7 +114,7 @@ def oracle(attempt: Attempt) -> Judgement:
         return Judgement(verdict=verdict)
     engine = [process for title in ENGINES[attempt.params["stack"]] for process in attempt.named(title)]
     survivors = [one for one in engine if one.key != fault.key and _survived(attempt, one, fault.attempted_ns)]
-    if _survived(attempt, victim, fault.attempted_ns):
+    if _survived(attempt, victim, fault.attempted_ns) and not _waited_for_client(attempt, victim, engine, survivors):
         long = f"for {SURVIVED_S:g} s and more" if _ended_alone(attempt, victim) else "until it was ended"
         reason = f"SIG{attempt.params['signal']} was delivered, and {victim.name[:60]} went on {long}"
         verdict = Verdict(name=VerdictName.OTHER_FAILURE, signature="signal not obeyed", reasons=(reason,))
@@ -127,9 +127,22 @@ def oracle(attempt: Attempt) -> Judgement:
         verdict = Verdict(name=VerdictName.REPRODUCED, signature=f"orphaned {'+'.join(who)}", reasons=reasons)
     else:
         longest = max((_lived(process, fault.attempted_ns) for process in engine), default=0.0)
-        reason = f"all engine processes had ended {longest:.1f} s after the fault"
-        verdict = Verdict(name=VerdictName.ABSENT, reasons=(reason,))
+        reasons = (f"all engine processes had ended {longest:.1f} s after the fault",)
+        if _waited_for_client(attempt, victim, engine, survivors):
+            waited = _lived(victim, fault.attempted_ns)
+            reasons += (f"the server ended after {waited:.1f} s, with the client whose answer it had cut off",)
+        verdict = Verdict(name=VerdictName.ABSENT, reasons=reasons)
     return Judgement(verdict=verdict)
+
+
+def _waited_for_client(attempt: Attempt, server: Process, engine: list[Process], survivors: list[Process]) -> bool:
+    """Whether a server has obeyed, and then stayed for the client in the middle of an answer, not for its engine.
+
+    vLLM 0.32 ends its engine on SIGTERM and waits for open connections to close. A client that gets its last token in
+    time leaves; else it waits for the next one, and the server for it (3 of 4 on two processors).
+    """
+    stays = attempt.params["target"] == "api" and attempt.params["moment"] == "decode"
+    return stays and bool(engine) and not survivors and _ended_alone(attempt, server)
 
 
 def _delivered(fault: FaultRecord, victim: Process) -> bool:

@@ -115,6 +115,29 @@ def test_a_server_that_goes_on_without_its_engine_has_not_obeyed() -> None:
     assert found.reasons == ("SIGTERM was delivered, and vllm serve went on until it was ended",)
 
 
+@pytest.mark.parametrize(
+    ("moment", "stopped_s", "engine_s", "verdict"),
+    [
+        ("decode", None, 0.1, VerdictName.ABSENT),
+        ("idle", None, 0.1, VerdictName.OTHER_FAILURE),
+        ("decode", 9.0, 0.1, VerdictName.OTHER_FAILURE),
+        ("decode", None, 11.0, VerdictName.OTHER_FAILURE),
+    ],
+    ids=["waits for its client", "nobody to wait for", "had to be ended", "its engine lives, too"],
+)
+def test_a_server_may_wait_for_the_client_whose_answer_it_has_cut_off(
+    moment: str, stopped_s: float | None, engine_s: float, verdict: VerdictName
+) -> None:
+    server = process(11, "vllm serve", died_s=21.3, ended_by="fault:term_api")
+    engine = process(12, "VLLM::EngineCore", died_s=10.0 + engine_s)
+    params = {"target": "api", "signal": "TERM", "moment": moment, "stack": "vllm"}
+    stopped_ns = None if stopped_s is None else int((10.0 + stopped_s) * S)
+    said = attempt(params, processes=(server, engine), faults=(fault(11, "term_api"),), stopped_ns=stopped_ns)
+    found = oracle(said).verdict
+    assert found.name is verdict
+    assert ("the server ended after 11.3 s" in " ".join(found.reasons)) == (verdict is VerdictName.ABSENT)
+
+
 def test_only_what_was_written_for_sglang_is_offered() -> None:
     """Other targets and moments are refused with the reason, not run as something else."""
     params = SCENARIO.complete({"target": "worker", "stack": "sglang"})
