@@ -139,7 +139,7 @@ def _waited_for_client(attempt: Attempt, server: Process, engine: list[Process],
     """Whether a server has obeyed, and then stayed for the client in the middle of an answer, not for its engine.
 
     vLLM 0.32 ends its engine on SIGTERM and waits for open connections to close. A client that gets its last token in
-    time leaves; else it waits for the next one, and the server for it (3 of 4 on two processors).
+    time leaves; else it waits for the next one, and the server for it (4 of 5 on two processors).
     """
     stays = attempt.params["target"] == "api" and attempt.params["moment"] == "decode"
     return stays and bool(engine) and not survivors and _ended_alone(attempt, server)
