@@ -148,6 +148,7 @@ def run(settings: dict[str, str]) -> None:
         time.sleep(IDLE_S)
     observe_call("call", spawned, references)
     if references is not None:
+        time.sleep(IDLE_S)  # the actor ends after its answer; a call at once was answered in its last moment, once
         observe_call("later_call", spawned, None)
     observe_names(list(spawned.worker_names))
 
