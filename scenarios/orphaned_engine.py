@@ -114,7 +114,9 @@ def oracle(attempt: Attempt) -> Judgement:
         return Judgement(verdict=verdict)
     engine = [process for title in ENGINES[attempt.params["stack"]] for process in attempt.named(title)]
     survivors = [one for one in engine if one.key != fault.key and _survived(attempt, one, fault.attempted_ns)]
-    if _survived(attempt, victim, fault.attempted_ns) and not _waited_for_client(attempt, victim, engine, survivors):
+    waited = _waited_for_client(attempt, victim, engine, survivors)
+    stayed_s = _lived(victim, fault.attempted_ns)
+    if _survived(attempt, victim, fault.attempted_ns) and not waited:
         long = f"for {SURVIVED_S:g} s and more" if _ended_alone(attempt, victim) else "until it was ended"
         reason = f"SIG{attempt.params['signal']} was delivered, and {victim.name[:60]} went on {long}"
         verdict = Verdict(name=VerdictName.OTHER_FAILURE, signature="signal not obeyed", reasons=(reason,))
@@ -128,9 +130,8 @@ def oracle(attempt: Attempt) -> Judgement:
     else:
         longest = max((_lived(process, fault.attempted_ns) for process in engine), default=0.0)
         reasons = (f"all engine processes had ended {longest:.1f} s after the fault",)
-        if _waited_for_client(attempt, victim, engine, survivors):
-            waited = _lived(victim, fault.attempted_ns)
-            reasons += (f"the server ended after {waited:.1f} s, with the client whose answer it had cut off",)
+        if waited and stayed_s >= SURVIVED_S:
+            reasons += (f"the server ended after {stayed_s:.1f} s, with the client whose answer it had cut off",)
         verdict = Verdict(name=VerdictName.ABSENT, reasons=reasons)
     return Judgement(verdict=verdict)
 

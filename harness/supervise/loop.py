@@ -275,8 +275,7 @@ class _Attempt:
         self.status.hang = self.hang.found
         self.show(self.status)
         if self.command.on_hang is OnHang.CAPTURE and self.capture is None:
-            folder = self.command.folder / "stacks"
-            self.capture = self._capture(folder)
+            self.capture = self._capture()
 
     def _merge(self, capture: CaptureJob) -> None:
         """Write the merged stacks beside the single ones; a dump that no parser copes with costs only the merge."""
@@ -291,8 +290,8 @@ class _Attempt:
         except (OSError, ValueError) as error:
             self.sink(HarnessNote(note=f"the stacks were not merged: {error}"))
 
-    def _capture(self, folder: Path) -> CaptureJob:
-        keys = [entry.key for entry in self.ledger.running()]
+    def _capture(self) -> CaptureJob:
+        keys, folder = [entry.key for entry in self.ledger.running()], self.command.folder / "stacks"
         return CaptureJob(keys, folder, self._record, self.observer.helpers, self.command.without)
 
     def _act(self, action: Action, course: Course) -> None:
@@ -314,7 +313,7 @@ class _Attempt:
                     )
                 )
             if self.capture is None or self.capture.done:  # one that has begun at a hang goes on
-                self.capture = self._capture(self.command.folder / "stacks")
+                self.capture = self._capture()
         elif action in {Action.TERMINATE, Action.KILL}:
             number = signal.SIGTERM if action is Action.TERMINATE else signal.SIGKILL
             self.sink(StopStep(step=number.name, keys=tuple(entry.key for entry in running)))

@@ -138,6 +138,17 @@ def test_a_server_may_wait_for_the_client_whose_answer_it_has_cut_off(
     assert ("the server ended after 11.3 s" in " ".join(found.reasons)) == (verdict is VerdictName.ABSENT)
 
 
+def test_a_server_that_leaves_at_once_has_waited_for_nobody() -> None:
+    server = process(11, "vllm serve", died_s=10.3, ended_by="fault:term_api")
+    engine = process(12, "VLLM::EngineCore", died_s=10.1)
+    params = {"target": "api", "signal": "TERM", "moment": "decode", "stack": "vllm"}
+    found = oracle(attempt(params, processes=(server, engine), faults=(fault(11, "term_api"),))).verdict
+    assert (found.name, found.reasons) == (
+        VerdictName.ABSENT,
+        ("all engine processes had ended 0.1 s after the fault",),
+    )
+
+
 def test_only_what_was_written_for_sglang_is_offered() -> None:
     """Other targets and moments are refused with the reason, not run as something else."""
     params = SCENARIO.complete({"target": "worker", "stack": "sglang"})
