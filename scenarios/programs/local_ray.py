@@ -46,6 +46,12 @@ def local_ray(*, logical_cpus: int, logical_gpus: int = 0) -> Iterator[None]:
         keep_logs_only(folder)
 
 
+def leased_gpus() -> int:
+    """Return how many GPUs the supervisor has leased to this program, which sees no others; 0 on a machine without."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES") or os.environ.get("HIP_VISIBLE_DEVICES") or ""
+    return len(list(filter(None, listed.split(","))))
+
+
 def _token_file(folder: Path) -> Path:
     """Give this Ray an authentication token of its own: without one, Ray leaves a new one in the home folder."""
     path = folder / "token"

@@ -148,7 +148,7 @@ def run_in_actor(settings: dict[str, str], environment: dict[str, str]) -> None:
     """Run the steps in a Ray actor, as verl does."""
     import ray
 
-    from scenarios.programs.local_ray import local_ray
+    from scenarios.programs.local_ray import leased_gpus, local_ray
 
     class AsyncHost(Host):
         """An actor with a coroutine method is an asyncio actor: all of its methods run on one event loop."""
@@ -157,8 +157,9 @@ def run_in_actor(settings: dict[str, str], environment: dict[str, str]) -> None:
             """Bring the engine up on the actor's loop."""
             return self.start()
 
-    with local_ray(logical_cpus=2):
-        actor = ray.remote(AsyncHost).options(num_cpus=1).remote(settings, environment)
+    gpus = leased_gpus()
+    with local_ray(logical_cpus=2, logical_gpus=gpus):
+        actor = ray.remote(AsyncHost).options(num_cpus=1, num_gpus=gpus).remote(settings, environment)
         with child.phase("engine_start"):
             ready = ray.get(actor.begin.remote())
         child.mark("engine_ready", **ready)

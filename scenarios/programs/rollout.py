@@ -49,7 +49,12 @@ CONTEXT: Final = 1024
 LOAD_S: Final = 6.0
 """How long the load goes on before the garbage collector is run by hand, in seconds."""
 METRIC: Final = re.compile(r"^vllm:prefix_cache_(queries|hits)_total(?:\{[^}]*\})? ([\d.e+]+)$", re.MULTILINE)
-WORKER_ENVIRONMENT: Final = ENVIRONMENT | {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+WORKER_ENVIRONMENT: Final = ENVIRONMENT | {
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_NUM_THREADS": "1",
+    "TRITON_F32_DEFAULT": "ieee",
+}
+"""Triton would multiply float32 in TF32, whose ten bits are rounded otherwise where a batch is cut otherwise."""
 DEFAULTS: Final = {
     "handles": "strong",
     "mode": "async",
@@ -247,7 +252,8 @@ def run(settings: dict[str, str]) -> None:
     """Start workers and servers, run the cell, and stop."""
     set_aside()
     names = [f"worker_{number}" for number in range(int(settings["servers"]))]
-    held = [WorkerGroup.create(names, WORKER_ENVIRONMENT)]
+    on_gpu = settings["device"] != "cpu"
+    held = [WorkerGroup.create(names, WORKER_ENVIRONMENT, gpus=int(on_gpu))]
     with child.phase("workers_start"):
         held[0].calls["ping"]()
     spawned = held[0].spawn(strong=settings["handles"] == "strong")
@@ -263,6 +269,7 @@ def run(settings: dict[str, str]) -> None:
             "load_format": "auto",
             "max_model_len": CONTEXT,
             "dtype": settings["dtype"],
+            "enable_sleep_mode": on_gpu,
         },
     )
     try:
@@ -285,7 +292,8 @@ def run(settings: dict[str, str]) -> None:
 def main() -> None:
     """Run the cell."""
     settings = DEFAULTS | child.params()
-    with local_ray(logical_cpus=2 * int(settings["servers"])):
+    servers = int(settings["servers"])
+    with local_ray(logical_cpus=2 * servers, logical_gpus=servers if settings["device"] != "cpu" else 0):
         run(settings)
     child.finish()
 

@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import ray
-from vllm.utils.network_utils import get_file_store_init_method
 from vllm.v1.executor.abstract import Executor
 
 from scenarios.workloads.rollout.workers import NAMESPACE
@@ -29,7 +31,7 @@ class NamedActorExecutor(Executor):  # type: ignore[misc]
             "vllm_config": self.vllm_config,
             "local_rank": 0,
             "rank": 0,
-            "distributed_init_method": get_file_store_init_method(),
+            "distributed_init_method": (Path(tempfile.gettempdir()) / f"rollout-{uuid4().hex}").as_uri(),
             "is_driver_worker": True,
         }
         self.collective_rpc("init_worker", args=([arguments],))

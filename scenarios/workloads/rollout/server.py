@@ -30,12 +30,16 @@ class RolloutServer:
         """Bring the engine and the routes up and return their URL."""
         import uvicorn
         from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.entrypoints.launchers.api_server.app_state import init_app_state
-        from vllm.entrypoints.launchers.app import build_app
-        from vllm.entrypoints.launchers.cli_args import make_arg_parser
         from vllm.utils.argparse_utils import FlexibleArgumentParser
         from vllm.v1.engine.async_llm import AsyncLLM
 
+        try:
+            from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+            from vllm.entrypoints.launchers.app import build_app
+            from vllm.entrypoints.launchers.cli_args import make_arg_parser
+        except ImportError:  # vLLM 0.26
+            from vllm.entrypoints.openai.api_server import build_app, init_app_state
+            from vllm.entrypoints.openai.cli_args import make_arg_parser
         arguments = engine_settings(distributed_executor_backend=EXECUTOR, **self.settings)
         config = AsyncEngineArgs(**arguments).create_engine_config()
         config.instance_id = self.worker

@@ -49,10 +49,10 @@ class WorkerGroup:
         return found
 
     @classmethod
-    def create(cls, names: Sequence[str], environment: Mapping[str, str]) -> Self:
-        """Start one actor for each name."""
+    def create(cls, names: Sequence[str], environment: Mapping[str, str], *, gpus: int = 0) -> Self:
+        """Start one actor for each name, with so many GPUs of its own."""
         actor = ray.remote(RolloutWorker)
-        options = {"namespace": NAMESPACE, "num_cpus": 1}
+        options = {"namespace": NAMESPACE, "num_cpus": 1, "num_gpus": gpus}
         return cls(names, [actor.options(name=name, **options).remote(dict(environment)) for name in names])
 
     def spawn(self, *, strong: bool) -> WorkerGroup:
