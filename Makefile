@@ -120,8 +120,8 @@ docs: core ## renew docs/scenarios from the scenarios; what a person writes ther
 evidence: stack ## ten attempts of each cell of the suite, kept in docs/evidence (hours; goes on where it was stopped)
 	@$(BIN)/python benchmarks/evidence.py --suite $(SUITE) $(ARGS)
 
-gpu-evidence: core ## keep a run on GPUs in docs/evidence and make its page: NAME=gpu1 TITLE="…" [RUN=DIR]
-	@$(BIN)/python benchmarks/gpu_evidence.py "$(NAME)" "$(TITLE)" $(if $(RUN),--run "$(RUN)") $(ARGS)
+gpu-evidence: core ## keep runs on GPUs in docs/evidence and make their page: NAME=gpu1 TITLE="…" [RUN="DIR …"]
+	@$(BIN)/python benchmarks/gpu_evidence.py "$(NAME)" "$(TITLE)" $(if $(RUN),--run $(RUN)) $(ARGS)
 
 bisect-demo: stack ## three real bisections: a release of verl, a setting of vLLM, a commit of 200 (about ten minutes)
 	@$(BIN)/python benchmarks/bisect_demo.py $(ARGS)

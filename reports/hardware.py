@@ -1,8 +1,9 @@
-"""Evidence from hardware: a run directory becomes a folder that can be committed, and one page that shows it.
+"""Evidence from hardware: run directories become a folder that can be committed, and one page that shows it.
 
 What is kept is the record itself, redacted: ``run.json``, ``results.jsonl``, the events (packed), the merged stacks.
-So ``crashcart report`` reads the folder as it is, and ``crashcart judge`` after ``gunzip``. The page is made from the
-folder alone; a fact that the record lacks is called ``not recorded``.
+So ``crashcart report`` reads the folder as it is, and ``crashcart judge`` after ``gunzip``. Several runs lie in folders
+of their own below that of the page. The page is made from the folder alone; a fact that the record lacks is called
+``not recorded``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import gzip
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +29,7 @@ OVERHEAD: Final = "overhead.txt"
 """Output of ``benchmarks/overhead.py`` on the same machine, if it was run there."""
 SMI: Final = "environment/nvidia-smi.txt"
 STACK: Final = ("torch", "vllm", "sglang", "ray")
-TOOLS: Final = ("py_spy", "pystack", "gdb", "cuda_gdb")
+TOOLS: Final = ("py_spy", "eu_stack", "pystack", "gdb", "cuda_gdb")
 READ_OFF: Final = ("torch", "cuda", "nccl", "vllm")
 """What programs tell of themselves; it says more than the metadata of packages."""
 UNKNOWN: Final = "not recorded"
@@ -35,6 +37,40 @@ _HOME: Final = re.compile(r"(?<![\w.~/-])[/]root(?![\w-])")
 """The superuser's folder, which is nobody's name to the redactor, and the machine's business all the same."""
 _UUID: Final = re.compile(r"\b(?:GPU-)?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b")
 _SMI_LINE: Final = re.compile(r"^(Driver Version|CUDA Version) *: (\S+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """One run of a page."""
+
+    folder: Path
+    manifest: Manifest
+    rows: Sequence[Row]
+
+
+def keep_all(runs: Sequence[Path], folder: Path) -> None:
+    """Replace a folder by what is kept of one run, or of several, each in a folder of its own below it.
+
+    Raises:
+        RecordError: If a run cannot be read, or the folder holds something else than runs.
+    """
+    if len(runs) == 1:
+        keep(runs[0], folder)
+        return
+    for run in runs:
+        load_rows(run)
+    if folder.exists() and not _records(folder):
+        read_manifest(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    for run in runs:
+        keep(run, folder / run.name)
+
+
+def _records(folder: Path) -> list[Path]:
+    """Return the folders of a page's runs: the folder itself, or those below it."""
+    if (folder / MANIFEST).is_file():
+        return [folder]
+    return sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
 
 
 def keep(run: Path, folder: Path) -> None:
@@ -83,24 +119,20 @@ def page(folder: Path, title: str, notes: Sequence[str] = ()) -> str:
     Raises:
         RecordError: If the folder holds no run.
     """
-    manifest, rows = read_manifest(folder), load_rows(folder)
-    wall = sum(row.wall_s for row in rows)
-    good = sum(row.as_expected is True for row in rows)
+    kept = [Kept(folder=one, manifest=read_manifest(one), rows=load_rows(one)) for one in _records(folder) or [folder]]
+    rows = [row for one in kept for row in one.rows]
     parts = [
         f"# {title}\n",
-        f"Made by `make gpu-evidence` from the record in [{folder.name}]({folder.name}).\n",
-        f"`crashcart report` reads that folder as it is, `crashcart judge` after `gunzip {PACKED}`.\n",
-        f"Run {manifest.run} of crashcart {manifest.crashcart}: `crashcart {' '.join(manifest.argv)}`.\n",
-        f"{len(rows)} rows, {good} as expected, {wall:.0f} s of attempts.\n",
+        *_head(folder, kept),
         *(f"{note}\n" for note in notes),
         "## Machine\n",
-        _table(("what", "read off"), _machine(folder, manifest, rows)),
+        _table(("what", "read off"), _machine(kept)),
         "## Rows\n",
         table(rows),
         *_throughput(rows),
         *_overhead(folder),
         *_memory(rows),
-        *_hangs(folder, rows),
+        *_hangs(kept),
         "## What each verdict rests on\n",
         *(f"- {escape(row.cell)}: {row.verdict.value}. {escape('; '.join(row.reasons))}" for row in rows),
         "",
@@ -108,11 +140,38 @@ def page(folder: Path, title: str, notes: Sequence[str] = ()) -> str:
     return "\n".join(parts)
 
 
-def _machine(folder: Path, manifest: Manifest, rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
-    environment = manifest.environment
+def _head(folder: Path, kept: Sequence[Kept]) -> Iterator[str]:
+    """Yield where the page comes from: one run in words, several as a list."""
+    if [one.folder for one in kept] == [folder]:
+        yield f"Made by `make gpu-evidence` from the record in [{folder.name}]({folder.name}).\n"
+        yield f"`crashcart report` reads that folder as it is, `crashcart judge` after `gunzip {PACKED}`.\n"
+        yield f"Run {_called(kept[0].manifest)}.\n"
+    else:
+        yield f"Made by `make gpu-evidence` from the records in [{folder.name}]({folder.name}).\n"
+        yield f"`crashcart report` reads these folders as they are, `crashcart judge` after `gunzip {PACKED}`.\n"
+        for one in kept:
+            name = one.folder.name
+            yield f"- [{name}]({folder.name}/{name}): {_count(one.rows)}. Run {_called(one.manifest)}"
+        yield ""
+    yield f"{_count([row for one in kept for row in one.rows])}.\n"
+
+
+def _called(manifest: Manifest) -> str:
+    return f"{manifest.run} of crashcart {manifest.crashcart}: `crashcart {' '.join(manifest.argv)}`"
+
+
+def _count(rows: Sequence[Row]) -> str:
+    good = sum(row.as_expected is True for row in rows)
+    return f"{len(rows)} rows, {good} as expected, {sum(row.wall_s for row in rows):.0f} s of attempts"
+
+
+def _machine(kept: Sequence[Kept]) -> Iterator[tuple[str, str]]:
+    """Yield the machine, as the first run describes it, and what any of them read off its stacks."""
+    environment, rows = kept[0].manifest.environment, [row for one in kept for row in one.rows]
+    packages = {name: version for one in kept for name, version in one.manifest.environment.get("packages", {}).items()}
     gpus: list[str] = environment.get("gpus", [])
-    smi = (folder / SMI).read_text() if (folder / SMI).exists() else ""
-    told: dict[str, str] = {found[1]: found[2] for found in _SMI_LINE.finditer(smi)}
+    texts = [(one.folder / SMI).read_text() for one in kept if (one.folder / SMI).exists()]
+    told: dict[str, str] = {found[1]: found[2] for text in texts for found in _SMI_LINE.finditer(text)}
     seen = {name: {str(row.effective[name]) for row in rows if name in row.effective} for name in READ_OFF}
     yield "GPUs", "; ".join(f"{gpus.count(model)} × {model}" for model in dict.fromkeys(gpus)) or UNKNOWN
     yield "driver", str(environment.get("driver") or told.get("Driver Version", UNKNOWN))
@@ -120,13 +179,11 @@ def _machine(folder: Path, manifest: Manifest, rows: Sequence[Row]) -> Iterator[
     yield "CUDA of torch", ", ".join(sorted(seen["cuda"])) or UNKNOWN
     yield "NCCL", ", ".join(sorted(seen["nccl"])) or UNKNOWN
     for name in STACK:
-        if name in environment.get("packages", {}):
-            yield name, ", ".join(sorted(seen.get(name, ()))) or environment["packages"][name]
+        if name in packages:
+            yield name, ", ".join(sorted(seen.get(name, ()))) or packages[name]
     kernel = ".".join(str(environment.get("kernel", "?")).split(".")[:2])
     yield "system", f"Linux {kernel}, {environment.get('cores', '?')} cores, Python {environment.get('python', '?')}"
-    tools = (
-        f"{name}: {state}" for name, state in manifest.capabilities.items() if name in {"py_spy", "pystack", "gdb"}
-    )
+    tools = (f"{name}: {state}" for name, state in kept[0].manifest.capabilities.items() if name in TOOLS)
     yield "stack tools", "; ".join(tools) or UNKNOWN
 
 
@@ -161,12 +218,17 @@ def _memory(rows: Sequence[Row]) -> Iterator[str]:
         yield _table(("cell", "who", "name", "MiB"), lines)
 
 
-def _hangs(folder: Path, rows: Sequence[Row]) -> Iterator[str]:
+def _hangs(kept: Sequence[Kept]) -> Iterator[str]:
     """Yield each hang with the reasons of its verdict and its merged stacks."""
-    hung = [row for row in rows if any(found.get("finding") == "hang" for found in row.findings)]
+    hung = [
+        (one.folder, row)
+        for one in kept
+        for row in one.rows
+        if any(found.get("finding") == "hang" for found in row.findings)
+    ]
     if hung:
         yield "## Hangs\n"
-    for row in hung:
+    for folder, row in hung:
         yield f"### {escape(row.cell)}\n"
         yield from (f"- {escape(reason)}" for reason in row.reasons)
         path = folder / (row.evidence or "") / MERGED

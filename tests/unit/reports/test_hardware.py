@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import RecordError
 from harness.record import EVENTS, RESULTS, read_manifest, read_run
-from reports.hardware import MERGED, OVERHEAD, PACKED, SMI, keep, page
+from reports.hardware import MERGED, OVERHEAD, PACKED, SMI, keep, keep_all, page
 from reports.load import load_rows
 from tests.unit.reports import sample
 
@@ -115,4 +115,28 @@ def test_a_folder_that_is_no_record_is_left_alone(run: Path, tmp_path: Path) -> 
     (tmp_path / "docs" / "guide.md").write_text("keep me")
     with pytest.raises(RecordError):
         keep(run, tmp_path / "docs")
+    assert (tmp_path / "docs" / "guide.md").read_text() == "keep me"
+
+
+def test_several_runs_have_one_page(run: Path, tmp_path: Path) -> None:
+    """Each lies in a folder of its own, and is named with its command; their rows and hangs stand together."""
+    one, other = one_with_gpus(run, tmp_path / "nccl"), tmp_path / "graphs"
+    shutil.copytree(run, other)
+    keep_all([one, other], tmp_path / "full")
+    keep_all([one, other], tmp_path / "full")
+    text = page(tmp_path / "full", "Suite gpu-full", ["Four GPUs, two lanes."])
+    rows, second = len(load_rows(run)), load_rows(run)[1].cell
+    assert f"\n{2 * rows} rows, " in text
+    assert f"- [graphs](full/graphs): {rows} rows, " in text
+    assert text.index("[graphs](full/graphs)") < text.index("[nccl](full/nccl)") < text.index("Four GPUs, two lanes.")
+    assert text.count(second) == 2 * page(tmp_path / "full" / "graphs", "x").count(second)
+    assert STACKS.rstrip() in text.partition("## Hangs")[2]
+
+
+def test_a_folder_of_other_things_is_left_alone_by_several_runs(run: Path, tmp_path: Path) -> None:
+    """As by one."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "guide.md").write_text("keep me")
+    with pytest.raises(RecordError):
+        keep_all([run, run], tmp_path / "docs")
     assert (tmp_path / "docs" / "guide.md").read_text() == "keep me"
