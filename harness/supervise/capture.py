@@ -164,11 +164,15 @@ class CaptureJob:
                 self._sink(HarnessNote(note=f"NCCL's RAS service was not asked: {service.reason}"))
             return None
         argv = (sys.executable, "-m", "harness.probes.nccl_ras", service[0], str(service[1]))
-        with (self._folder / RAS).open("wb") as out:
-            child = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, start_new_session=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join([PROJECT, os.environ.get("PYTHONPATH", "")])},
-            )  # fmt: skip
+        try:
+            with (self._folder / RAS).open("wb") as out:
+                child = subprocess.Popen(
+                    argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, start_new_session=True,
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join([PROJECT, os.environ.get("PYTHONPATH", "")])},
+                )  # fmt: skip
+        except OSError as error:
+            self._sink(HarnessNote(note=f"NCCL's RAS service was not asked: {error}"))
+            return None
         self._helpers.add(child.pid)
         return child
 
@@ -215,7 +219,14 @@ class CaptureJob:
         out = path.open("wb")
         stat = proc.read_stat(key.pid)
         stopped = stat is not None and stat.state == "T"
-        child = self._run(tool.argv, out)
+        try:
+            child = self._run(tool.argv, out)
+        except OSError as error:  # the machine has no room for another process, or the tool is gone
+            out.close()
+            path.unlink()
+            target.failures.append(f"{tool.name}: {error}")
+            self._waiting.insert(0, target)
+            return
         now = time.monotonic()
         self._running.append(_Dump(target, tool, child, out, path, now, stopped, tool.then, now))
 
@@ -237,8 +248,12 @@ class CaptureJob:
         if dump.then and fine and time.monotonic() < self._deadline:
             dump.out.write(b"\n")
             dump.out.flush()
-            dump.child, dump.then = self._run(dump.then, dump.out), ()
-            return
+            try:
+                dump.child, dump.then = self._run(dump.then, dump.out), ()
+            except OSError as error:
+                said = str(error).encode()
+            else:
+                return
         dump.out.close()
         self._running.remove(dump)
         self._continue(dump)
@@ -286,7 +301,12 @@ class CaptureJob:
         with tempfile.TemporaryFile() as asks:
             asks.write("\n".join([*unknown, ""]).encode())
             asks.seek(0)
-            child = self._run(dump.tool.names, answers, errors=subprocess.DEVNULL, asks=asks)
+            try:
+                child = self._run(dump.tool.names, answers, errors=subprocess.DEVNULL, asks=asks)
+            except OSError as error:
+                answers.close()
+                self._name(dump, text, mapped, str(error))
+                return
         until = min(self._deadline, time.monotonic() + dump.tool.seconds)
         self._naming = _Naming(dump, text, mapped, child, answers, until)
 

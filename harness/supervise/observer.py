@@ -195,7 +195,7 @@ class Observer:
 
     def _try_claim(self, pid: int, look: int = 0) -> int:
         """Enter a process if it is ours; return at which look to ask again, `NEVER` if there is nothing to be asked."""
-        if pid in self.ledger.by_pid or pid in self.helpers or pid == self._self:
+        if pid in self.ledger.by_pid or pid == self._self or self._helps(pid):
             return NEVER
         try:
             pidfd = linux.open_pidfd(pid)
@@ -210,6 +210,15 @@ class Observer:
             return look + 1
         self._enter(stat, pidfd, claim)
         return NEVER
+
+    def _helps(self, pid: int) -> bool:
+        """Whether it is a helper of ours; the number of one that has ended may have been given to anybody since."""
+        if pid not in self.helpers:
+            return False
+        stat = proc.read_stat(pid)
+        if stat is not None and stat.ppid != self._self:
+            self.helpers.discard(pid)
+        return pid in self.helpers
 
     def _claim(self, stat: proc.Stat) -> str | None:
         if stat.ppid in self.ledger.by_pid:

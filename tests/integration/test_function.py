@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -14,12 +15,13 @@ import pytest
 
 from harness import child
 from harness.attempt import Attempt
-from harness.events import Event
+from harness.events import Event, ProcessKey
 from harness.probes.cgroup import Group
 from harness.record import build_attempt
 from harness.spec import OnHang
 from harness.supervise.hang import QUIET_S
 from harness.supervise.loop import Command, Interrupts, supervise
+from harness.supervise.observer import Observer
 
 Run = Callable[..., Attempt]
 
@@ -133,3 +135,22 @@ def test_a_child_of_the_first_moment_is_seen(run: Run, monkeypatch: pytest.Monke
     (first,) = run(function).processes[1:]
     assert first.status is not None
     assert first.status.signal == "SIGKILL"
+
+
+def test_the_number_of_a_former_helper_hides_nobody(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tools for stacks come and go, and the kernel gives their numbers to others: here every number was one of them."""
+    root = Observer.root
+
+    def after_many_tools(observer: Observer, pid: int) -> ProcessKey:
+        observer.helpers.update(range(2, int(Path("/proc/sys/kernel/pid_max").read_text())))
+        return root(observer, pid)
+
+    monkeypatch.setattr(Observer, "root", after_many_tools)
+
+    def function() -> int:
+        for _ in range(3):
+            subprocess.run(["sleep", "0.2"], check=True)
+        child.finish()
+        return 0
+
+    assert [process.name for process in run(function).processes].count("sleep 0.2") == 3

@@ -180,3 +180,55 @@ def no_eu_stack(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
         return [replace(both, then=("sh", "-c", script)), *rest]
 
     monkeypatch.setattr("harness.supervise.capture.tools_for", tools)
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder, first on the PATH, for programs that the kernel cannot start."""
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
+
+
+def put(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).write_bytes(b"\x7fnothing")
+        (folder / name).chmod(0o755)
+
+
+def test_a_second_tool_that_cannot_be_started_leaves_it_to_the_next(tmp_path: Path, broken: Path) -> None:
+    """An error of the kernel is a failure of that tool, told as such, and no end of the supervision."""
+    put(broken, "eu-stack")
+    with running(QUIET) as stat:
+        at_rest(stat, 2)
+        dump, stacks = capture(stat, tmp_path)
+    assert (dump.tool, dump.partial) == ("py-spy --native", False)
+    assert "Exec format error" in dump.detail
+    assert len(stacks) == 2
+
+
+def test_names_that_cannot_be_looked_for_leave_it_to_the_next(tmp_path: Path, broken: Path) -> None:
+    """Without names the halves cannot be joined."""
+    put(broken, "eu-addr2line")
+    with running(QUIET) as stat:
+        at_rest(stat, 2)
+        dump, _ = capture(stat, tmp_path)
+    assert dump.tool == "py-spy --native"
+    assert "names: " in dump.detail
+    assert "Exec format error" in dump.detail
+
+
+def test_where_no_tool_can_be_started_that_is_said(tmp_path: Path, broken: Path) -> None:
+    """One capture, without a stack, with every tool's reason."""
+    put(broken, "eu-stack", "eu-addr2line", "gdb", "cuda-gdb")
+    with running(QUIET) as stat:
+        events: list[object] = []
+        without = frozenset({"py_spy", "pystack"})
+        job = CaptureJob([stat.key], tmp_path / "stacks", events.append, set(), without)
+        while not job.advance():
+            pass
+    (dump,) = [event for event in events if isinstance(event, StacksCaptured) and event.tool != "proc"]
+    assert (dump.tool, dump.path) == ("none", "")
+    assert "eu-stack: " in dump.detail
+    assert dump.detail.count("Exec format error") >= 2
