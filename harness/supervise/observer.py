@@ -216,9 +216,7 @@ class Observer:
         if pid not in self.helpers:
             return False
         stat = proc.read_stat(pid)
-        if stat is not None and stat.ppid != self._self:
-            self.helpers.discard(pid)
-        return pid in self.helpers
+        return stat is not None and stat.ppid == self._self
 
     def _claim(self, stat: proc.Stat) -> str | None:
         if stat.ppid in self.ledger.by_pid:

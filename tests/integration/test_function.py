@@ -15,11 +15,12 @@ import pytest
 
 from harness import child
 from harness.attempt import Attempt
-from harness.events import Event, ProcessKey
+from harness.events import Event
 from harness.probes.cgroup import Group
 from harness.record import build_attempt
 from harness.spec import OnHang
 from harness.supervise.hang import QUIET_S
+from harness.supervise.ledger import Entry
 from harness.supervise.loop import Command, Interrupts, supervise
 from harness.supervise.observer import Observer
 
@@ -141,7 +142,7 @@ def test_the_number_of_a_former_helper_hides_nobody(run: Run, monkeypatch: pytes
     """Tools for stacks come and go, and the kernel gives their numbers to others: here every number was one of them."""
     root = Observer.root
 
-    def after_many_tools(observer: Observer, pid: int) -> ProcessKey:
+    def after_many_tools(observer: Observer, pid: int) -> Entry:
         observer.helpers.update(range(2, int(Path("/proc/sys/kernel/pid_max").read_text())))
         return root(observer, pid)
 
