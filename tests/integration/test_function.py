@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,6 @@ from harness.probes.cgroup import Group
 from harness.record import build_attempt
 from harness.spec import OnHang
 from harness.supervise.hang import QUIET_S
-from harness.supervise.ledger import Entry
 from harness.supervise.loop import Command, Interrupts, supervise
 from harness.supervise.observer import Observer
 
@@ -140,13 +140,14 @@ def test_a_child_of_the_first_moment_is_seen(run: Run, monkeypatch: pytest.Monke
 
 def test_the_number_of_a_former_helper_hides_nobody(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tools for stacks come and go, and the kernel gives their numbers to others: here every number was one of them."""
-    root = Observer.root
+    numbers = range(2, int(Path("/proc/sys/kernel/pid_max").read_text()))
 
-    def after_many_tools(observer: Observer, pid: int) -> Entry:
-        observer.helpers.update(range(2, int(Path("/proc/sys/kernel/pid_max").read_text())))
-        return root(observer, pid)
+    class AfterManyTools(Observer):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.helpers.update(numbers)
 
-    monkeypatch.setattr(Observer, "root", after_many_tools)
+    monkeypatch.setattr("harness.supervise.loop.Observer", AfterManyTools)
 
     def function() -> int:
         for _ in range(3):
