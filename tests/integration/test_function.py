@@ -143,7 +143,7 @@ def test_the_number_of_a_former_helper_hides_nobody(run: Run, monkeypatch: pytes
     numbers = range(2, int(Path("/proc/sys/kernel/pid_max").read_text()))
 
     class AfterManyTools(Observer):
-        def __init__(self, *arguments: Any) -> None:
+        def __init__(self, *arguments: Any) -> None:  # noqa: ANN401 - handed on
             super().__init__(*arguments)
             self.helpers.update(numbers)
 
