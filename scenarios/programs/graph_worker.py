@@ -9,7 +9,7 @@ class GraphExtension:
     """Reads, and changes nothing; reached by ``collective_rpc``."""
 
     def graph_state(self) -> dict[str, Any]:
-        """Return the mode that the model runner ended up with, and the number of graphs that were captured."""
+        """Return which model runner this is, the mode that it ended up with, and how many graphs were captured."""
         from vllm.compilation.counter import compilation_counter
 
         runner: Any = getattr(self, "model_runner", None)
@@ -18,4 +18,5 @@ class GraphExtension:
         captured = max(
             int(compilation_counter.num_cudagraph_captured), len(graphs)
         )  # one of vLLM's runners has no count
-        return {"mode": getattr(mode, "name", str(mode)), "captured": captured}
+        newer = type(runner).__module__ == "vllm.v1.worker.gpu.model_runner"
+        return {"mode": getattr(mode, "name", str(mode)), "captured": captured, "runner": "v2" if newer else "v1"}

@@ -38,7 +38,8 @@ class Holder:
         states: list[Any] = self._engine.collective_rpc("graph_state")
         sampling = SamplingParams(max_tokens=TOKENS, ignore_eos=True)
         self._engine.generate(["the crash cart"], sampling, use_tqdm=False)
-        return {"vllm": self._version, "captured": [state["captured"] for state in states], "pid": self._pid}
+        captured = [state["captured"] for state in states]
+        return {"vllm": self._version, "captured": captured, "runner": states[0]["runner"], "pid": self._pid}
 
 
 def kill(actor: Any, pid: int) -> None:
@@ -68,7 +69,7 @@ def main() -> None:
             child.observe_error("engine_failed", error)
             child.finish()
             return
-        child.mark("engine", vllm=found["vllm"], captured=found["captured"])
+        child.mark("engine", vllm=found["vllm"], captured=found["captured"], runner=found["runner"])
         family = [*titled("VLLM::EngineCore"), *titled(WORKER)]
         child.mark("family", pids=[process.pid for process in family])
         kill(actor, int(found["pid"]))

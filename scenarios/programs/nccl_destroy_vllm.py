@@ -92,7 +92,8 @@ def main() -> None:
         with child.phase("engine_start"):
             engine, version = start_engine(graphs=settings["graphs"] != "0")
             states: list[Any] = engine.collective_rpc("graph_state")
-        child.mark("engine", vllm=version, captured=[state["captured"] for state in states])
+        captured = [state["captured"] for state in states]
+        child.mark("engine", vllm=version, captured=captured, runner=states[0]["runner"])
         with child.phase("generate"):
             from vllm import SamplingParams
 

@@ -220,13 +220,48 @@ def test_rays_settings_decide_who_is_left() -> None:
 
 
 def test_expectations_follow_the_release_of_vllm() -> None:
-    """0.21 destroys on the main thread, 0.22 aborts on another one: the same cells, the other verdict."""
-    selection = {"layer": ("vllm_tp2", "pynccl"), "destroy": ("shipped",), "graphs": ("1",), "vllm": ("installed",)}
+    """0.21 destroys on the main thread, 0.22 aborts on another one: the same cell, the other verdict."""
+    selection = {"layer": ("pynccl",), "destroy": ("shipped",), "graphs": ("1",), "vllm": ("installed",)}
     for vllm, verdict in (("0.21.0", VerdictName.REPRODUCED), ("0.22.0", VerdictName.ABSENT)):
         machine = dataclasses.replace(MACHINE, packages={**MACHINE.packages, "vllm": vllm})
-        cells = plan([SCENARIO], machine, selection=selection)
-        assert len(cells) == 2
-        assert {cell.expected for cell in cells} == {verdict}
+        (cell,) = plan([SCENARIO], machine, selection=selection)
+        assert cell.expected is verdict
+
+
+def test_an_old_engine_hangs_only_with_the_runner_that_keeps_its_graphs() -> None:
+    """Two things are needed: the destroy of 0.21, and graphs that are still there then; each has its control."""
+    machine = dataclasses.replace(MACHINE, packages={**MACHINE.packages, "vllm": "0.26.0"})
+    selection = {"layer": ("vllm_tp2",), "vllm": ("0.21.0", "0.22.0")}
+    cells = plan([SCENARIO], machine, suite="gpu-full", selection=selection)
+    found = {(cell.params["vllm"], cell.params["runner"]): cell for cell in cells}
+    hanging = found.pop(("0.21.0", "v2"))
+    assert hanging.expected is VerdictName.REPRODUCED
+    assert set(found) == {("0.22.0", "v2"), ("0.21.0", "v1")}
+    for control in found.values():
+        assert (control.expected, control.control_of) == (VerdictName.ABSENT, hanging.id)
+    assert SCENARIO.launch(hanging.params, machine).env == {"VLLM_USE_V2_MODEL_RUNNER": "1"}
+    assert "only an engine" in str(SCENARIO.requires(SCENARIO.complete({"runner": "v2"}), machine))
+
+
+@pytest.mark.parametrize(
+    ("asked", "found", "verdict"),
+    [
+        ("v2", "v2", VerdictName.ABSENT),
+        ("v2", "v1", VerdictName.UNTESTABLE),
+        ("v1", "v2", VerdictName.UNTESTABLE),
+        ("default", "v1", VerdictName.ABSENT),
+    ],
+)
+def test_an_engine_with_another_runner_says_nothing(asked: str, found: str, verdict: VerdictName) -> None:
+    """The runner that counts is the one that the workers really have, and it is part of what was effective."""
+    engine = ("engine", 1, {"captured": [3, 3], "vllm": "0.21.0", "runner": found})
+    seen = attempt(
+        engine, WORKERS, ("workers", 1, {"left": [], "seconds": 4.0}),
+        layer="vllm_tp2", destroy="shipped", graphs="1", runner=asked,
+    )  # fmt: skip
+    judgement = oracle(dataclasses.replace(seen, faults=(KILLED,), processes=ENGINE))
+    assert judgement.verdict.name is verdict
+    assert judgement.effective["runner"] == found
 
 
 def test_only_what_holds_a_graph_or_waits_for_a_rank_hangs() -> None:
