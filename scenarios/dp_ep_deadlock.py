@@ -7,7 +7,8 @@ a request of its own or a coordinator's START_DP_WAVE reaches it. NeMo-RL's asyn
 parallelism: EP is as large as DP times TP of one engine, which is 1.
 
 On the CPU vLLM 0.32 cannot step both ranks as shipped, so that the controls run with labelled worker extensions
-(``supply``); the cells without them stay as what they are.
+(``supply``); the cells without them stay as what they are. On GPUs nothing is supplied. There, too, the ranks agree
+over gloo, since vLLM schedules asynchronously by default and then keeps NCCL out of this (0.26: ``config/vllm.py``).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ FRAME = "_run_ar (dp_utils.py)"
 """Where a rank waits for the others: under ``coordinate_batch_across_dp``."""
 STANDING = r"_run_ar \(dp_utils\.py"
 SIGNATURE = f"hang in {FRAME}"
-HANGS = frozenset({"deadlock", "waiting_for_peer", "livelock"})
+HANGS = frozenset({"deadlock", "waiting_for_peer", "livelock", "gpu_busy"})
 GATHER = "all_gatherv and reduce_scatterv of the CPU communicator over gloo"
 EXPERT_MAP = "the CPU experts use the expert map"
 STATS_ADDRESS = "the asynchronous client gets a statistics address that nobody serves (NeMo-RL#1495)"
@@ -86,7 +87,7 @@ def launch(params: Params, environment: Environment) -> Launch:
     """Run the program; a hang of offline ranks ends it as soon as its stacks are taken."""
     del environment
     on_hang = OnHang.KILL if params["dp_mode"] == "offline" else OnHang.CAPTURE
-    seconds = 32 if params["device"] == "cpu" else 45
+    seconds = 32 if params["device"] == "cpu" else 90
     return Launch(
         module="scenarios.programs.dp_ep_deadlock", expected_s=seconds, deadline_s=240, on_hang=on_hang, gpus=GPUS
     )

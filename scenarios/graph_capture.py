@@ -25,6 +25,20 @@ OFF_STREAM = {"off": "forked", "default": "one", "unjoined": "joined"}
 MODES = ("global", "thread_local", "relaxed")
 WATCHDOG_FIXED = (7, 2, 1)
 """ROCm release whose hipEventQuery minds the mode of the calling thread (rocm-systems#3176)."""
+_VLLM = {
+    "none": "vLLM makes no unsafe call of another thread while it captures; graphs at TP=1 passed on an H200",
+    "custom": "each rank captures vLLM's own all-reduce in one thread, and exchanges its addresses after the capture",
+    "nccl": "NCCL's all-reduce is captured in one thread, and PyTorch's watchdog asks in thread_local mode",
+}
+ENVIRONMENTS = {
+    "vllm": {"VLLM_ALLREDUCE_USE_SYMM_MEM": "0"},
+    "sglang": {"SGLANG_OPT_USE_CUSTOM_ALL_REDUCE_V2": "0"},
+}
+"""What engines with two ranks get: no all-reduce over symmetric memory.
+
+SGLang's own all-reduce is thereby the one of its kernel package, over CUDA's IPC; the newer one of 0.5.17 is compiled
+at start-up, and takes multicast over NVLink where it can be had.
+"""
 PROGRAMS = {"torch": "graph_capture", "vllm": "graph_capture_vllm", "sglang": "graph_capture_sglang"}
 
 
@@ -44,7 +58,8 @@ def describe(params: Params) -> Description:
     """Our own threads and streams misuse the API (provoked); the watchdog and a real engine are native."""
     if params["stack"] != "torch" or params["trigger"] == "watchdog":
         twin = {**params, "mode": "global"} if params["trigger"] == "watchdog" and params["mode"] != "global" else None
-        twin = {**params, "all_reduce": "aiter"} if params["all_reduce"] == "custom" else twin
+        own = params["stack"] == "sglang" and params["all_reduce"] == "custom"
+        twin = {**params, "all_reduce": "aiter"} if own else twin
         return Description(kind=Kind.NATIVE, control_of=twin)
     if broken_by(params) is not None:
         return Description(kind=Kind.PROVOKED)
@@ -68,8 +83,7 @@ def _controlled(params: Params) -> Params | None:
 def expect(params: Params, environment: Environment) -> Expectation | None:
     """CUDA's rules of stream capture, and on ROCm the defect of sglang#23581."""
     if params["stack"] == "vllm":
-        reason = "vLLM makes no unsafe call of another thread while it captures; graphs at TP=1 passed on an H200"
-        return Expectation(verdict=VerdictName.ABSENT, reason=reason)
+        return Expectation(verdict=VerdictName.ABSENT, reason=_VLLM[params["all_reduce"]] + _where(environment))
     if params["stack"] == "sglang":
         return _expect_sglang(params, environment)
     if params["trigger"] == "watchdog":
@@ -134,18 +148,24 @@ def _where(environment: Environment) -> str:
 
 def requires(params: Params, environment: Environment) -> str | None:
     """One GPU and a torch that can use it; two for the watchdog; vLLM or SGLang for their rows."""
-    if params["all_reduce"] != "none" and params["stack"] != "sglang":
-        return "the all-reduce is chosen for SGLang's server alone"
+    if params["all_reduce"] != "none" and params["stack"] == "torch":
+        return "the all-reduce is chosen for vLLM and SGLang alone"
     if params["stack"] == "vllm":
-        needed = missing_gpus(environment) or missing_vllm(environment)
-        if needed is None and (params["trigger"] != "none" or params["graphs"] == "own"):
-            return "vLLM captures by itself: no trigger, and graphs full, piecewise or off"
-        return needed
+        return _requires_vllm(params, environment)
     if params["stack"] == "sglang":
         return _requires_sglang(params, environment)
     if params["graphs"] != "own":
         return "graphs full, piecewise and off are vLLM's; torch rows capture their own"
     return missing_gpu_torch(environment, 2 if params["trigger"] == "watchdog" else 1)
+
+
+def _requires_vllm(params: Params, environment: Environment) -> str | None:
+    needed = missing_gpus(environment, _ranks(params)) or missing_vllm(environment)
+    if needed is None and params["all_reduce"] == "aiter":
+        needed = "AITER's all-reduce is chosen for SGLang's server alone"
+    if needed is None and (params["trigger"] != "none" or params["graphs"] == "own"):
+        needed = "vLLM captures by itself: no trigger, and graphs full, piecewise or off"
+    return needed
 
 
 def _requires_sglang(params: Params, environment: Environment) -> str | None:
@@ -165,17 +185,21 @@ def launch(params: Params, environment: Environment) -> Launch:
     """Run the program of the stack; the watchdog has one of its own, since it takes two ranks."""
     del environment
     program = "graph_capture_watchdog" if params["trigger"] == "watchdog" else PROGRAMS[params["stack"]]
+    two = _ranks(params) > 1
     seconds = {
         "graph_capture": 8.0,
         "graph_capture_watchdog": 20.0,
-        "graph_capture_vllm": 55.0,
-        "graph_capture_sglang": 60.0,
+        "graph_capture_vllm": 90.0 if two else 55.0,
+        "graph_capture_sglang": 100.0 if two else 60.0,
     }[program]
+    env = ENVIRONMENTS.get(params["stack"], {}) if two else {}
+    if two and params["stack"] == "sglang":
+        env = {**env, "SGLANG_USE_AITER_AR": str(params["all_reduce"] == "aiter").lower()}
     return Launch(
         module=f"scenarios.programs.{program}",
         expected_s=seconds,
         deadline_s=(420 if params["stack"] == "sglang" else 300) if seconds > 30 else 90,  # noqa: PLR2004
-        env={"SGLANG_USE_AITER_AR": str(params["all_reduce"] == "aiter").lower()} if _ranks(params) > 1 else {},
+        env=env,
         gpus=_ranks(params),
     )
 
@@ -249,7 +273,9 @@ def _engine(attempt: Attempt) -> Judgement:
     graphs = str(state.data["graphs"]) if state else ""
     effective = {"graphs": graphs} if graphs else {}
     effective |= {
-        name: str(state.data[name]) for name in ("vllm", "sglang", "all_reduce") if state and name in state.data
+        name: str(state.data[name])
+        for name in ("vllm", "sglang", "runner", "all_reduce")
+        if state and name in state.data
     }
     patches = ("a worker extension that reads the mode of the graphs",) if attempt.params["stack"] == "vllm" else ()
     if failed:
@@ -307,6 +333,8 @@ def _rows() -> tuple[Row, ...]:
         _row("gpu1", "rocm", stack="vllm", graphs="full"),
         _row("gpu1", stack="vllm", graphs="piecewise"),
         _row("gpu1", "rocm", stack="vllm", graphs="off"),
+        _row("rocm", stack="vllm", graphs="full", all_reduce="custom"),
+        _row("rocm", stack="vllm", graphs="full", all_reduce="nccl"),
         _row(stack="sglang", graphs="full"),
         _row(stack="sglang", graphs="off"),
         Row(params={"stack": "sglang", "graphs": "full", "all_reduce": "aiter"}, suites=frozenset({"full", "rocm"})),
@@ -372,7 +400,7 @@ SCENARIO = Scenario(
         Axis(
             name="all_reduce",
             values=("none", "custom", "nccl", "aiter"),
-            doc="SGLang's at TP=2: its own, that of NCCL or RCCL, or AITER's (ROCm); none at TP=1",
+            doc="an engine's at TP=2: its own, that of NCCL or RCCL, or for SGLang AITER's (ROCm); none at TP=1",
         ),
         Axis(
             name="graphs",

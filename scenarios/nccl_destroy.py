@@ -59,6 +59,8 @@ CLEANUPS: Final[dict[str, dict[str, str]]] = {
     "group": {DIRECT: "false", GROUP: "true"},
 }
 """Ray's settings for what a killed actor has started; by default it kills the actor's own children, and no further."""
+ONLY_NCCL: Final = {"VLLM_ALLREDUCE_USE_SYMM_MEM": "0"}
+"""Keeps vLLM from another all-reduce where there is multicast: it is NCCL's operations that the graphs are to hold."""
 RUNNERS: Final[dict[str, dict[str, str]]] = {
     "default": {},
     "v1": {"VLLM_USE_V2_MODEL_RUNNER": "0"},
@@ -223,7 +225,7 @@ def launch(params: Params, environment: Environment) -> Launch:
         return Launch(
             module=f"scenarios.programs.{ENGINES[params['layer']]}",
             faults=(kill,) if params["layer"] == "vllm_tp2" else (),
-            env=CLEANUPS[params["cleanup"]] | RUNNERS[params["runner"]],
+            env=ONLY_NCCL | CLEANUPS[params["cleanup"]] | RUNNERS[params["runner"]],
             overlays=overlays,
             expected_s=110,
             deadline_s=360,

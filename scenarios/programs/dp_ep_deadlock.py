@@ -2,8 +2,9 @@
 
 ``offline``: two engines that know of each other by ``VLLM_DP_*`` alone, one in a process each, as trainers start them.
 ``coordinator``: one vLLM server with ``--data-parallel-size 2``. ``ray``: two Ray actors with an engine of their own
-each, which know nothing of each other (NeMo-RL#1495). Everything is real; the two ranks of ``offline`` are forked from
-a program that has imported vLLM, since importing it is what takes the time on a small machine.
+each, which know nothing of each other (NeMo-RL#1495). Everything is real. On the CPU the two ranks of ``offline`` are
+forked from a program that has imported vLLM, since importing it is what takes the time on a small machine; on GPUs each
+is a new process, since one that was forked cannot use CUDA if anything in its parent has initialised it.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ EXTENSIONS: Final = {
     "gather": "gloo_gather.GatherExtension",
     "all": "expert_map.ExpertMapExtension",
 }
+ON_GPUS: Final = {"dtype": "bfloat16", "moe_backend": "triton", "all2all_backend": "allgather_reducescatter"}
+"""Kernels for the experts that need no compiler but Triton's, and the exchange by NCCL that vLLM has built in."""
 DEFAULTS: Final = {
     "dp_mode": "offline",
     "step_ranks": "only_0",
@@ -61,7 +64,18 @@ def arguments(settings: Mapping[str, str]) -> dict[str, Any]:
         max_model_len=512,
         enable_expert_parallel=settings["ep"] == "on",
         worker_extension_cls=extension(settings),
+        **for_device(settings),
     )
+
+
+def for_device(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return what the engines are told on GPUs and not on the CPU."""
+    return ON_GPUS if settings["device"] != "cpu" else {}
+
+
+def start_method(settings: Mapping[str, str]) -> str:
+    """Return how the offline ranks are started."""
+    return "spawn" if settings["device"] != "cpu" else "fork"
 
 
 class Engine:
@@ -167,13 +181,14 @@ def rank_main(rank: int, port: int, settings: Mapping[str, str], pipe: Connectio
 
 def run_offline(settings: Mapping[str, str]) -> None:
     """Start both ranks, let one or both step, and end them."""
-    import vllm  # noqa: F401 - so that both ranks have it
-
-    fork, port = multiprocessing.get_context("fork"), _free_port()
+    method, port = start_method(settings), _free_port()
+    if method == "fork":
+        import vllm  # noqa: F401 - so that both ranks have it
+    context: Any = multiprocessing.get_context(method)
     ranks, pipes = [], []
     for rank in range(RANKS):
-        ours, theirs = fork.Pipe()
-        ranks.append(fork.Process(target=rank_main, args=(rank, port, settings, theirs), name=f"rank{rank}"))
+        ours, theirs = context.Pipe()
+        ranks.append(context.Process(target=rank_main, args=(rank, port, settings, theirs), name=f"rank{rank}"))
         ranks[-1].start()
         theirs.close()
         pipes.append(ours)
@@ -233,8 +248,10 @@ def run_ray(settings: dict[str, str]) -> None:
 
     from scenarios.programs.local_ray import local_ray
 
-    with local_ray(logical_cpus=RANKS):
-        actors = [ray.remote(Engine).options(num_cpus=1).remote(settings) for _ in range(RANKS)]
+    on_gpus = settings["device"] != "cpu"
+    needs: dict[str, int] = {"num_cpus": 1} | ({"num_gpus": 1} if on_gpus else {})
+    with local_ray(logical_cpus=RANKS, logical_gpus=RANKS if on_gpus else 0):
+        actors = [ray.remote(Engine).options(**needs).remote(settings) for _ in range(RANKS)]
         with child.phase("engine_start"):
             sizes = ray.get([actor.sizes.remote() for actor in actors])
         for rank, found in enumerate(sizes):

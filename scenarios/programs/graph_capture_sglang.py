@@ -7,7 +7,16 @@ from importlib.metadata import version
 
 from harness import child
 from scenarios.programs.graph_capture_vllm import LOADS
-from scenarios.programs.sglang_server import AITER, READY_S, answer, answers, captured, complaint, output, start_server
+from scenarios.programs.sglang_server import (
+    READY_S,
+    all_reduce_in,
+    answer,
+    answers,
+    captured,
+    complaint,
+    output,
+    start_server,
+)
 
 STOP_S = 30.0
 
@@ -20,7 +29,7 @@ def run(graphs: str, all_reduce: str) -> None:
     said = output()
     count = captured(said)
     seen = "full" if count else "off"
-    told = {"all_reduce": "aiter" if AITER in said else "custom"} if all_reduce in {"aiter", "custom"} else {}
+    told = {} if all_reduce == "none" or not count else {"all_reduce": all_reduce_in(said)}
     mode = f"decode graphs {seen}"
     child.mark("graph_state", graphs=seen, mode=mode, captured=count, sglang=version("sglang"), **told)
     with child.phase("warm_up"):

@@ -2,12 +2,15 @@
 
 The loads are those of sglang#23581's table: one long answer, concurrency 4 with 16 requests, 8 with 32. Tokens are
 counted where they arrive; the time is that of the whole load.
+
+With TP=2 the graphs hold all-reduces: vLLM's own, or NCCL's. Which one is in effect is read off the workers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 from harness import child
@@ -22,11 +25,17 @@ GRAPHS: Final[dict[str, dict[str, Any]]] = {
     "off": {"mode": 0, "cudagraph_mode": "NONE"},
 }
 """Compilation settings; piecewise graphs need the model cut up by the compiler, but no kernels of it."""
+TWO: Final = {"tensor_parallel_size": 2, "distributed_executor_backend": "mp"}
+ALL_REDUCE: Final[dict[str, dict[str, Any]]] = {
+    "none": {},
+    "custom": TWO,
+    "nccl": {**TWO, "disable_custom_all_reduce": True},
+}
 NAMES: Final = {"FULL": "full", "PIECEWISE": "piecewise", "NONE": "off"}
 
 
-def start_engine(graphs: str) -> Any:
-    """Return an engine with these graphs."""
+def start_engine(graphs: str, all_reduce: str = "none") -> Any:
+    """Return an engine with these graphs, on two GPUs where an all-reduce is asked for."""
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -35,8 +44,16 @@ def start_engine(graphs: str) -> Any:
         enforce_eager=graphs == "off",
         compilation_config=GRAPHS[graphs],
         worker_extension_cls="scenarios.programs.graph_worker.GraphExtension",
+        **ALL_REDUCE[all_reduce],
     )
     return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+
+
+def joined(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what all workers say: where they differ each different answer, and the fewest graphs that one has."""
+    names = ("runner", "mode", "all_reduce")
+    told: dict[str, Any] = {name: " and ".join(dict.fromkeys(str(one[name]) for one in states)) for name in names}
+    return told | {"captured": min(int(one["captured"]) for one in states)}
 
 
 async def answer(engine: Any, name: str, tokens: int) -> tuple[int, float]:
@@ -74,13 +91,13 @@ async def serve(engine: Any, load: tuple[str, int, int, int]) -> None:
     )
 
 
-async def run(graphs: str) -> None:
+async def run(graphs: str, all_reduce: str) -> None:
     """Start, look at the graphs, serve, and end."""
     with child.phase("engine_start"):
         import vllm
 
-        engine = start_engine(graphs)
-        (state,) = await engine.collective_rpc("graph_state")
+        engine = start_engine(graphs, all_reduce)
+        state = joined(await engine.collective_rpc("graph_state"))
     child.mark("graph_state", graphs=NAMES.get(state["mode"], state["mode"]), vllm=vllm.__version__, **state)
     with child.phase("warm_up"):
         await answer(engine, "warm-up", 32)
@@ -95,7 +112,7 @@ def main() -> None:
     """Run the cell; an engine that fails is an observation."""
     prepare_environment()
     try:
-        asyncio.run(run(child.params()["graphs"]))
+        asyncio.run(run(child.params()["graphs"], child.params().get("all_reduce", "none")))
     except Exception as error:  # noqa: BLE001 - whatever kept the engine from serving is what the cell is about
         child.observe_error("engine_failed", error)
     child.finish()

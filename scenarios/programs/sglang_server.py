@@ -1,6 +1,6 @@
 """A real SGLang server as a child of the program; it is asked over HTTP, so that no client has to fit its release.
 
-Written after the sources of 0.5.11 and 0.5.17, whose options and titles these are; 0.5.17 was run on an H100.
+Written after the sources of 0.5.11 and 0.5.17, whose options and titles these are; 0.5.17 was run on an H100, TP=1.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ ALL_REDUCE: Final[dict[str, tuple[str, ...]]] = {
 """Between ``custom`` and ``aiter`` the variable SGLANG_USE_AITER_AR decides, which the cell sets."""
 AITER: Final = "AiterCustomAllreduce"
 """What the log names when AITER's all-reduce is taken (``custom_all_reduce.py``)."""
+REGISTERED: Final = re.compile(r"Registering [1-9]\d* cuda graph addresses")
+"""What SGLang's own all-reduce logs after a capture that holds some of it (``custom_all_reduce.py``)."""
 CAPTURED: Final = re.compile(r"Capture .*graph.* end\b", re.IGNORECASE)
 """What the scheduler logs after each kind of graph (``cuda_graph_setup.py``; ``model_runner.py`` before 0.5.17)."""
 SAID: Final = re.compile(r"^.*(?:CUDA error|HIP error|HSA_STATUS_ERROR|Error: |Capture .*failed).*$", re.MULTILINE)
@@ -80,6 +82,13 @@ def output() -> str:
 def captured(text: str) -> int:
     """Return how many kinds of graphs a scheduler has captured, by its log."""
     return len(CAPTURED.findall(text))
+
+
+def all_reduce_in(text: str) -> str:
+    """Return which all-reduce the captured graphs hold, by the log; NCCL's is the one that says nothing."""
+    if AITER in text:
+        return "aiter"
+    return "custom" if REGISTERED.search(text) else "nccl"
 
 
 def complaint(text: str) -> str:

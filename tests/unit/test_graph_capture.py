@@ -7,6 +7,7 @@ HIP's headers and the public thread sglang#23581; no AMD hardware has produced t
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from harness.outcome import ExitStatus, StatusSource, VerdictName
 from harness.plan import plan
 from scenarios.capture_errors import ERRORS, hsa_status, read, vendor
 from scenarios.graph_capture import SCENARIO, SILENT, broken_by, oracle
+from scenarios.programs.graph_capture_vllm import ALL_REDUCE, joined
+from scenarios.programs.graph_worker import all_reduce_of
 from tests.unit.test_plan import MACHINE
 
 CUDA_INVALIDATED = (
@@ -132,6 +135,51 @@ def test_engines_must_have_captured_what_was_asked_for(
         assert judged.throughput == {"c8_32_tok_s": 900.0, "output_tok_s": 900.0}
 
 
+ON, DISABLED = SimpleNamespace(disabled=False), SimpleNamespace(disabled=True)
+
+
+@pytest.mark.parametrize(
+    ("communicator", "name"),
+    [
+        (None, "none"),
+        (SimpleNamespace(ca_comm=ON, pynccl_comm=ON), "custom"),
+        (SimpleNamespace(ca_comm=DISABLED, symm_mem_comm=None, pynccl_comm=ON), "nccl"),
+        (SimpleNamespace(ca_comm=None, symm_mem_comm=ON, pynccl_comm=ON), "symm_mem"),
+        (SimpleNamespace(fi_ar_comm=ON, ca_comm=ON, pynccl_comm=ON), "flashinfer"),
+    ],
+)
+def test_the_all_reduce_of_vllm_is_the_first_that_is_not_disabled(
+    communicator: SimpleNamespace | None, name: str
+) -> None:
+    assert all_reduce_of(communicator) == name
+
+
+def test_what_several_workers_say_is_one_answer_only_where_they_agree() -> None:
+    one = {"runner": "v2", "mode": "FULL", "captured": 4, "all_reduce": "custom"}
+    assert joined([one]) == joined([one, one]) == one
+    other = {**one, "captured": 3, "all_reduce": "nccl"}
+    assert joined([one, other]) == {**other, "all_reduce": "custom and nccl"}
+
+
+def test_the_all_reduce_that_was_used_is_compared_with_the_one_that_was_asked_for() -> None:
+    """The judge makes a row untestable whose effective value of an axis is another one."""
+    state = ("graph_state", {**STATE, "all_reduce": "nccl"})
+    judged = oracle(attempt(state, ("load", LOAD), stack="vllm", graphs="full", all_reduce="custom"))
+    assert judged.effective["all_reduce"] == "nccl"
+
+
+@pytest.mark.parametrize("all_reduce", ["custom", "nccl"])
+def test_two_ranks_of_an_engine_get_two_gpus_and_no_symmetric_memory(all_reduce: str) -> None:
+    assert ALL_REDUCE[all_reduce]["tensor_parallel_size"] == 2
+    machine = dataclasses.replace(MACHINE, gpus=("H200",) * 2, packages={**MACHINE.packages, "sglang": "0.5.17"})
+    forbidden = {"vllm": "VLLM_ALLREDUCE_USE_SYMM_MEM", "sglang": "SGLANG_OPT_USE_CUSTOM_ALL_REDUCE_V2"}
+    for stack, name in forbidden.items():
+        params = SCENARIO.complete({"stack": stack, "graphs": "full", "all_reduce": all_reduce})
+        assert SCENARIO.requires(params, machine) is None
+        started = SCENARIO.launch(params, machine)
+        assert (started.gpus, started.env[name]) == (2, "0")
+
+
 def test_capture_errors_are_told_apart() -> None:
     """Each error is found by its words and by its name in both vocabularies, and the first one named wins."""
     for one in ERRORS:
@@ -178,6 +226,9 @@ def test_what_rocm_does_otherwise_is_stated_and_marked() -> None:
         (("H100",), "2.11.0+cu130", {"graphs": "full"}, "vLLM's"),
         (("H100",), "2.11.0+cu130", {"graphs": "full", "stack": "vllm"}, None),
         (("H100",), "2.11.0+cu130", {"graphs": "own", "stack": "vllm"}, "captures by itself"),
+        (("H100",), "2.11.0+cu130", {"graphs": "full", "stack": "vllm", "all_reduce": "nccl"}, "2 GPUs are needed"),
+        (("H100",) * 2, "2.11.0+cu130", {"graphs": "full", "stack": "vllm", "all_reduce": "aiter"}, "for SGLang's"),
+        (("H100",) * 2, "2.11.0+cu130", {"all_reduce": "nccl"}, "for vLLM and SGLang alone"),
     ],
 )
 def test_what_is_missing_is_said(gpus: tuple[str, ...], torch: str, params: dict[str, str], reason: str | None) -> None:

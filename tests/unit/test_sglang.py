@@ -1,7 +1,7 @@
 """What is read off SGLang's titles and log, and the oracle of `orphaned_engine` on literal records of both stacks.
 
 The lines of the log are formats of its sources (0.5.11: ``model_runner.py``; 0.5.17: ``cuda_graph_setup.py``) with the
-values filled in by hand; no SGLang has been run on a GPU by this project yet.
+values filled in by hand.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from harness.plan import cell_at
 from harness.roles import role
 from scenarios.graph_capture import SCENARIO as CAPTURE
 from scenarios.orphaned_engine import SCENARIO, oracle
-from scenarios.programs.sglang_server import captured, complaint
+from scenarios.programs.sglang_server import all_reduce_in, captured, complaint
 from tests.unit.attempts import S, attempt, error, fault, process
 from tests.unit.test_plan import MACHINE
 
@@ -29,6 +29,20 @@ SERVER = "python3 -m sglang.launch_server --model-path tiny"
 @pytest.mark.parametrize(("text", "count"), [(BEGIN + OLD, 1), (NEW, 1), (BEGIN, 0), ("", 0)])
 def test_graphs_are_counted_by_the_end_of_their_capture(text: str, count: int) -> None:
     assert captured(text) == count
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("[2026-11-21 09:00:00 TP0] Registering 20 cuda graph addresses\n", "custom"),
+        ("[2026-11-21 09:00:00 TP0] Registering 0 cuda graph addresses\n", "nccl"),
+        ("Setup Custom allreduce failed with CUDA error: invalid argument. To silence this warning, ...\n", "nccl"),
+        ("[AR] Using AiterCustomAllreduce (AMD default)\nRegistering 20 cuda graph addresses\n", "aiter"),
+    ],
+)
+def test_the_all_reduce_that_the_graphs_hold_is_read_off_the_log(text: str, name: str) -> None:
+    """An all-reduce that SGLang gave up without an end of the server is not taken for the one asked for."""
+    assert all_reduce_in(text + NEW) == name
 
 
 def test_the_first_error_of_a_log_is_what_is_told() -> None:
