@@ -7,8 +7,8 @@ bytes) and tested with a package of that shape.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Final
@@ -16,8 +16,10 @@ from typing import Any, Final
 from harness.probes.device_files import listed_holder
 from harness.probes.gpu import GpuDevice, GpuHolder, GpuReading, Unavailable, pci_address
 from harness.probes.isolated import TIMEOUT_S, IsolatedReading, answer
+from harness.probes.series import ReadingSeries
 
 NAME: Final = "amdsmi"
+MODULE: Final = "harness.probes.amdsmi"
 MIB: Final = 1 << 20
 
 
@@ -38,41 +40,55 @@ class AmdSmiProbe:
 
     def start(self) -> IsolatedReading:
         """Begin a reading that can be polled from a loop."""
-        return IsolatedReading("harness.probes.amdsmi", NAME, self.timeout_s, self.env, self.helpers)
+        return IsolatedReading(MODULE, NAME, self.timeout_s, self.env, self.helpers)
+
+    def series(self) -> ReadingSeries:
+        """Return readings by one process, one after the other."""
+        return ReadingSeries(MODULE, NAME, self.timeout_s, self.env, self.helpers)
 
     def read(self) -> GpuReading | Unavailable:
         """Return GPUs and their holders, or why AMD SMI does not tell."""
         return self.start().wait()
 
 
-def read_amdsmi() -> GpuReading | Unavailable:
-    """Ask AMD SMI in this process; may block as long as the driver does."""
+def readings() -> Iterator[GpuReading | Unavailable]:
+    """Open AMD SMI in this process and ask it for every value taken; may block as long as the driver does.
+
+    What is static about a GPU is asked once. Where AMD SMI says nothing, that is the last value.
+    """
     try:
         smi = import_module("amdsmi")
     except ImportError:
-        return Unavailable(probe=NAME, reason="ROCm's Python package amdsmi is not installed")
+        yield Unavailable(probe=NAME, reason="ROCm's Python package amdsmi is not installed")
+        return
     except (OSError, KeyError) as error:  # the package loads libamd_smi.so while it is imported
-        return Unavailable(probe=NAME, reason=f"amdsmi does not find its library: {error}")
+        yield Unavailable(probe=NAME, reason=f"amdsmi does not find its library: {error}")
+        return
     try:
         smi.amdsmi_init()
         handles = smi.amdsmi_get_processor_handles()
     except smi.AmdSmiException as error:
-        return Unavailable(probe=NAME, reason=f"AMD SMI does not start: {error}")
+        yield Unavailable(probe=NAME, reason=f"AMD SMI does not start: {error}")
+        return
+    known: dict[int, GpuDevice] = {}
     try:
-        return _read(smi, handles)
+        while handles:
+            yield _read(smi, handles, known)
+        yield Unavailable(probe=NAME, reason="AMD SMI is there and counts no GPU")
     finally:
         smi.amdsmi_shut_down()
 
 
-def _read(smi: ModuleType, handles: list[Any]) -> GpuReading | Unavailable:
-    if not handles:
-        return Unavailable(probe=NAME, reason="AMD SMI is there and counts no GPU")
+def _read(smi: ModuleType, handles: list[Any], known: dict[int, GpuDevice]) -> GpuReading:
+    """Ask what changes, and of GPUs that are not ``known`` also what does not."""
     devices: list[GpuDevice] = []
     holders: list[GpuHolder] = []
     notes = []
     for index, handle in enumerate(handles):
         try:
-            device = _device(smi, handle, index)
+            if index not in known:
+                known[index] = _device(smi, handle, index)
+            device = _in_use(smi, handle, known[index])
             devices.append(device)
             for one in smi.amdsmi_get_gpu_process_list(handle):
                 # Before ROCm 6 the list holds handles that have to be asked for one by one.
@@ -84,16 +100,20 @@ def _read(smi: ModuleType, handles: list[Any]) -> GpuReading | Unavailable:
 
 
 def _device(smi: ModuleType, handle: object, index: int) -> GpuDevice:
-    vram = smi.amdsmi_get_gpu_vram_usage(handle)
+    """Return what does not change about a GPU."""
     return GpuDevice(
         index=index,
         uuid=str(smi.amdsmi_get_gpu_device_uuid(handle)),
         vendor="amd",
         model=str(smi.amdsmi_get_gpu_asic_info(handle)["market_name"]),
-        memory_total_mib=_int(vram["vram_total"]),
-        memory_used_mib=_int(vram["vram_used"]),
         pci=pci_address(str(smi.amdsmi_get_gpu_device_bdf(handle))),
     )
+
+
+def _in_use(smi: ModuleType, handle: object, device: GpuDevice) -> GpuDevice:
+    """Return a GPU with its memory of now, whose size comes in the same answer."""
+    vram = smi.amdsmi_get_gpu_vram_usage(handle)
+    return replace(device, memory_total_mib=_int(vram["vram_total"]), memory_used_mib=_int(vram["vram_used"]))
 
 
 def _holder(gpu: str, facts: Mapping[str, Any]) -> GpuHolder:
@@ -107,4 +127,4 @@ def _int(value: object) -> int | None:
 
 
 if __name__ == "__main__":
-    answer(read_amdsmi)
+    answer(readings())

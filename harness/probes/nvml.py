@@ -6,8 +6,8 @@ gives pids of the host (nvidia-docker#1483), so that a pid may be absent here, o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Final
@@ -15,8 +15,10 @@ from typing import Any, Final
 from harness.probes.device_files import listed_holder
 from harness.probes.gpu import GpuDevice, GpuReading, Unavailable, pci_address
 from harness.probes.isolated import TIMEOUT_S, IsolatedReading, answer
+from harness.probes.series import ReadingSeries
 
 NAME: Final = "nvml"
+MODULE: Final = "harness.probes.nvml"
 MIB: Final = 1 << 20
 LISTS: Final = {
     "compute": "nvmlDeviceGetComputeRunningProcesses",
@@ -42,43 +44,55 @@ class NvmlProbe:
 
     def start(self) -> IsolatedReading:
         """Begin a reading that can be polled from a loop."""
-        return IsolatedReading("harness.probes.nvml", NAME, self.timeout_s, self.env, self.helpers)
+        return IsolatedReading(MODULE, NAME, self.timeout_s, self.env, self.helpers)
+
+    def series(self) -> ReadingSeries:
+        """Return readings by one process, one after the other."""
+        return ReadingSeries(MODULE, NAME, self.timeout_s, self.env, self.helpers)
 
     def read(self) -> GpuReading | Unavailable:
         """Return GPUs and their holders, or why NVML does not tell."""
         return self.start().wait()
 
 
-def read_nvml() -> GpuReading | Unavailable:
-    """Ask NVML in this process; may block as long as the driver does."""
+def readings() -> Iterator[GpuReading | Unavailable]:
+    """Open NVML in this process and ask it for every value taken; may block as long as the driver does.
+
+    What is static about a GPU is asked once. Where NVML says nothing, that is the last value.
+    """
     try:
         nvml = import_module("pynvml")
     except ImportError:
-        return Unavailable(probe=NAME, reason="nvidia-ml-py is not installed")
+        yield Unavailable(probe=NAME, reason="nvidia-ml-py is not installed")
+        return
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
-        return Unavailable(probe=NAME, reason=f"NVML does not start: {error}")
+        yield Unavailable(probe=NAME, reason=f"NVML does not start: {error}")
+        return
+    known: dict[int, GpuDevice] = {}
     try:
-        return _read(nvml)
+        while count := nvml.nvmlDeviceGetCount():
+            yield _read(nvml, count, known)
+        yield Unavailable(probe=NAME, reason="NVML is there and counts no GPU")
     except nvml.NVMLError as error:
-        return Unavailable(probe=NAME, reason=f"NVML does not count the GPUs: {error}")
+        yield Unavailable(probe=NAME, reason=f"NVML does not count the GPUs: {error}")
     finally:
         nvml.nvmlShutdown()
 
 
-def _read(nvml: ModuleType) -> GpuReading | Unavailable:
-    count = nvml.nvmlDeviceGetCount()
-    if not count:
-        return Unavailable(probe=NAME, reason="NVML is there and counts no GPU")
+def _read(nvml: ModuleType, count: int, known: dict[int, GpuDevice]) -> GpuReading:
+    """Ask what changes, and of GPUs that are not ``known`` also what does not."""
     devices, holders, notes = [], [], []
     for index in range(count):
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
-            device = _device(nvml, handle, index)
+            if index not in known:
+                known[index] = _device(nvml, handle, index)
         except nvml.NVMLError as error:
             notes.append(f"GPU {index} does not answer: {error}")
             continue
+        device = _in_use(nvml, handle, known[index])
         devices.append(device)
         for kind, function in LISTS.items():
             try:
@@ -94,18 +108,26 @@ def _read(nvml: ModuleType) -> GpuReading | Unavailable:
 
 
 def _device(nvml: ModuleType, handle: object, index: int) -> GpuDevice:
-    memory = _memory(nvml, handle)
+    """Return what does not change about a GPU."""
     return GpuDevice(
         index=index,
         uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
         vendor="nvidia",
         model=_text(nvml.nvmlDeviceGetName(handle)),
-        memory_total_mib=memory.total // MIB if memory is not None else None,
-        memory_used_mib=memory.used // MIB if memory is not None else None,
-        utilisation_pct=_utilisation(nvml, handle),
         pci=pci_address(_text(nvml.nvmlDeviceGetPciInfo(handle).busId)),
         arch=_arch(nvml, handle),
         nvlinks=_nvlinks(nvml, handle),
+    )
+
+
+def _in_use(nvml: ModuleType, handle: object, device: GpuDevice) -> GpuDevice:
+    """Return a GPU with its memory, whose size comes in the same answer, and utilisation of now."""
+    memory = _memory(nvml, handle)
+    return replace(
+        device,
+        memory_total_mib=memory.total // MIB if memory is not None else None,
+        memory_used_mib=memory.used // MIB if memory is not None else None,
+        utilisation_pct=_utilisation(nvml, handle),
     )
 
 
@@ -158,4 +180,4 @@ def _text(value: str | bytes) -> str:
 
 
 if __name__ == "__main__":
-    answer(read_nvml)
+    answer(readings())

@@ -1,7 +1,7 @@
 """Samples of the GPUs while a tree holds one: memory and utilisation over time, for the record and for hang detection.
 
-Where the machine has no GPU, or the tree holds none, nothing is started at all. The driver's library is asked in a
-process of its own every few seconds, and never waited for.
+Where the machine has no GPU, or the tree holds none, nothing is started at all. The driver's library is asked every few
+seconds by one process that stays as long as the attempt, and never waited for.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from harness.events import GpuHeld, GpuSampled, GpuUse, ProcessKey
+from harness.events import GpuHeld, GpuSampled, GpuUse, HarnessNote, ProcessKey
 from harness.probes.amdsmi import AmdSmiProbe
 from harness.probes.device_files import open_devices
 from harness.probes.gpu import GpuReading
-from harness.probes.isolated import IsolatedReading
 from harness.probes.nvml import NvmlProbe
+from harness.probes.series import ReadingSeries
 from harness.record import Sink
 from harness.supervise.ledger import Ledger
 
 EVERY_S: Final = 5.0
-"""Seconds between two samples; one costs about 0.2 s of one processor, in another process."""
+"""Seconds between two samples."""
 BUSY_PCT: Final = 95
 """From this utilisation on a GPU is called busy; a kernel that waits for another rank shows 100."""
 STALE_S: Final = 12.0
@@ -39,24 +39,24 @@ class GpuWatch:
     ) -> None:
         self._ledger = ledger
         self._sink = sink
-        self._helpers = helpers
-        self._probe = _probe(root, without, helpers)
-        self._reading: IsolatedReading | None = None
+        self._series = _series(root, without, helpers)
+        self._asked = False
         self._next = 0.0
         self._holding = False
         self._last: tuple[float, GpuReading] | None = None
 
     def tick(self, now: float) -> None:
         """Collect a sample that is there, and begin another one if it is time."""
-        if self._probe is None:
+        if self._series is None:
             return
-        if self._reading is not None:
-            self._collect(self._reading, now)
-        elif now >= self._next:
+        if self._asked:
+            self._collect(self._series, now)
+        elif now >= self._next and not self._series.over:
             self._next = now + EVERY_S
             self._holding = self._holding or any(open_devices(one.key.pid) for one in self._ledger.running())
             if self._holding:
-                self._reading = self._probe.start()
+                self._series.ask()
+                self._asked = True
 
     def busy(self, keys: frozenset[ProcessKey], now: float) -> str:
         """Return in words which busy GPUs these processes hold by the last sample; empty if none, or not known."""
@@ -73,27 +73,29 @@ class GpuWatch:
         return ", ".join(busy)
 
     def close(self) -> None:
-        """Wait for a sample under way, so that none of its processes is left; at most for the probe's time limit."""
-        if self._reading is not None:
-            self._reading.wait()
+        """End the process that asks, so that it is no holder of a GPU when somebody looks for those that are left."""
+        if self._series is not None:
+            self._series.close()
 
-    def _collect(self, reading: IsolatedReading, now: float) -> None:
-        found = reading.poll()
+    def _collect(self, series: ReadingSeries, now: float) -> None:
+        found = series.poll()
         if found is None:
             return
-        self._reading = None
+        self._asked = False
         if isinstance(found, GpuReading):
             self._last = (now, found)
             self._sink(_sampled(found))
+        elif series.over:
+            self._sink(HarnessNote(note=f"GPUs are not sampled any more: {series.over}"))
 
 
-def _probe(root: Path, without: frozenset[str], helpers: set[int]) -> NvmlProbe | AmdSmiProbe | None:
+def _series(root: Path, without: frozenset[str], helpers: set[int]) -> ReadingSeries | None:
     if "gpu" in without:
         return None
     if (root / "dev/nvidiactl").exists() and "nvml" not in without:
-        return NvmlProbe(helpers=helpers)
+        return NvmlProbe(helpers=helpers).series()
     if (root / "dev/kfd").exists() and "amdsmi" not in without:
-        return AmdSmiProbe(helpers=helpers)
+        return AmdSmiProbe(helpers=helpers).series()
     return None
 
 

@@ -77,7 +77,7 @@ class Case:
 
 CASES = {
     "nvml-works": Case(library(NvmlProbe)),
-    "nvml-prints": Case(library(NvmlProbe, noise=True)),
+    "nvml-prints": Case(library(NvmlProbe, noise=1)),
     "nvml-one-lost": Case(library(NvmlProbe, gpus=[GPU, GPU], lost=[1])),
     "nvml-no-package": Case(lambda root: without_package(NvmlProbe, root), "not installed"),
     "nvml-no-driver": Case(library(NvmlProbe, init_error="Driver Not Loaded"), "Driver Not Loaded"),

@@ -1,18 +1,16 @@
 """Stands in for ROCm's Python package amdsmi: names, fields and units as ROCm's documentation of the API has them.
 
-``FAKE_GPU`` says how it behaves, as for `tests.fakes.pynvml`; ``old`` makes the list of processes one of handles.
+``FAKE_GPU`` says how it behaves (`tests.fakes.behaviour`); ``old`` makes the list of processes one of handles.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import time
 from typing import Any
 
-BEHAVIOUR: dict[str, Any] = json.loads(os.environ.get("FAKE_GPU", "{}"))
-if "import_error" in BEHAVIOUR:
-    raise OSError(BEHAVIOUR["import_error"])
+from tests.fakes.behaviour import now, record_calls, trouble
+
+if "import_error" in now():
+    raise OSError(now()["import_error"])
 
 
 class AmdSmiException(Exception):  # noqa: N818 - the library's name
@@ -20,11 +18,9 @@ class AmdSmiException(Exception):  # noqa: N818 - the library's name
 
 
 def amdsmi_init() -> None:
-    if BEHAVIOUR.get("crash"):
-        os.kill(os.getpid(), 11)
-    time.sleep(BEHAVIOUR.get("hang_s", 0))
-    if "init_error" in BEHAVIOUR:
-        raise AmdSmiException(BEHAVIOUR["init_error"])
+    trouble()
+    if "init_error" in now():
+        raise AmdSmiException(now()["init_error"])
 
 
 def amdsmi_shut_down() -> None:
@@ -32,13 +28,13 @@ def amdsmi_shut_down() -> None:
 
 
 def amdsmi_get_processor_handles() -> list[int]:
-    return list(range(len(BEHAVIOUR["gpus"])))
+    return list(range(len(now()["gpus"])))
 
 
 def _gpu(handle: int) -> dict[str, Any]:
-    if handle in BEHAVIOUR.get("lost", ()):
+    if handle in now().get("lost", ()):
         raise AmdSmiException("AMDSMI_STATUS_NO_DATA")
-    gpu: dict[str, Any] = BEHAVIOUR["gpus"][handle]
+    gpu: dict[str, Any] = now()["gpus"][handle]
     return gpu
 
 
@@ -55,6 +51,7 @@ def amdsmi_get_gpu_asic_info(handle: int) -> dict[str, Any]:
 
 
 def amdsmi_get_gpu_vram_usage(handle: int) -> dict[str, int]:
+    trouble()
     gpu = _gpu(handle)
     return {"vram_total": gpu["total"] >> 20, "vram_used": gpu["used"] >> 20}
 
@@ -67,8 +64,11 @@ def _facts(process: list[Any]) -> dict[str, Any]:
 
 def amdsmi_get_gpu_process_list(handle: int) -> list[Any]:
     processes = _gpu(handle)["processes"]
-    return list(range(len(processes))) if BEHAVIOUR.get("old") else [_facts(one) for one in processes]
+    return list(range(len(processes))) if now().get("old") else [_facts(one) for one in processes]
 
 
 def amdsmi_get_gpu_process_info(handle: int, process: int) -> dict[str, Any]:
     return _facts(_gpu(handle)["processes"][process])
+
+
+record_calls(globals(), "amdsmi_")

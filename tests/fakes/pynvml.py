@@ -1,20 +1,17 @@
 """Stands in for nvidia-ml-py where there is no driver: the functions, structures and errors of its release 13.615.
 
-``FAKE_GPU`` in the environment says how it behaves, as JSON: ``gpus`` (a list of uuid, name, bus, total, used and
-processes as ``[kind, pid, bytes or null]``), ``init_error``, ``hang_s``, ``crash``, ``noise``, and ``lost`` (indices).
+``FAKE_GPU`` in the environment says how it behaves (`tests.fakes.behaviour`).
 """
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-import time
 from types import SimpleNamespace
 from typing import Any
 
+from tests.fakes.behaviour import now, record_calls, trouble
+
 nvmlMemory_v2 = 33554472  # noqa: N816 - the library's name
-BEHAVIOUR: dict[str, Any] = json.loads(os.environ.get("FAKE_GPU", "{}"))
 
 
 class NVMLError(Exception):
@@ -22,13 +19,9 @@ class NVMLError(Exception):
 
 
 def nvmlInit() -> None:  # noqa: N802
-    if BEHAVIOUR.get("noise"):
-        os.write(1, b"a library that prints to stdout\n")
-    if BEHAVIOUR.get("crash"):
-        os.kill(os.getpid(), 11)
-    time.sleep(BEHAVIOUR.get("hang_s", 0))
-    if "init_error" in BEHAVIOUR:
-        raise NVMLError(BEHAVIOUR["init_error"])
+    trouble()
+    if "init_error" in now():
+        raise NVMLError(now()["init_error"])
 
 
 def nvmlShutdown() -> None:  # noqa: N802
@@ -36,13 +29,13 @@ def nvmlShutdown() -> None:  # noqa: N802
 
 
 def nvmlDeviceGetCount() -> int:  # noqa: N802
-    return len(BEHAVIOUR["gpus"])
+    return len(now()["gpus"])
 
 
 def nvmlDeviceGetHandleByIndex(index: int) -> dict[str, Any]:  # noqa: N802
-    if index in BEHAVIOUR.get("lost", ()):
+    if index in now().get("lost", ()):
         raise NVMLError("GPU is lost")
-    gpu: dict[str, Any] = BEHAVIOUR["gpus"][index]
+    gpu: dict[str, Any] = now()["gpus"][index]
     return gpu
 
 
@@ -60,6 +53,7 @@ def nvmlDeviceGetPciInfo(handle: dict[str, Any]) -> SimpleNamespace:  # noqa: N8
 
 
 def nvmlDeviceGetMemoryInfo(handle: dict[str, Any], version: int | None = None) -> SimpleNamespace:  # noqa: N802
+    trouble()
     reserved = 0 if version == nvmlMemory_v2 else 600 << 20  # the first version counts the driver's reserve as used
     return SimpleNamespace(total=handle["total"], used=handle["used"] + reserved)
 
@@ -86,3 +80,6 @@ def nvmlDeviceGetMPSComputeRunningProcesses(handle: dict[str, Any]) -> list[Simp
     if handle.get("no_mps"):
         raise NVMLError("Not Supported")
     return _processes(handle, "mps")
+
+
+record_calls(globals(), "nvml")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from harness.attempt import Attempt, Process
-from harness.events import Event, GpuHeld, GpuSampled, GpuUse, ProcessKey
+from harness.events import Event, GpuHeld, GpuSampled, GpuUse, HarnessNote, ProcessKey
 from harness.judge import gpu_summary
 from harness.roles import role
 from harness.supervise import gpu_watch
@@ -45,7 +46,7 @@ def sampled(
     until = time.monotonic() + 10
     while not told and time.monotonic() < until:
         watch.tick(time.monotonic())
-        if watch._reading is None and not open_files:
+        if not watch._asked and not open_files:
             break
         time.sleep(0.05)
     watch.close()
@@ -73,10 +74,58 @@ def test_a_gpu_that_is_not_known_to_be_busy_is_not_called_so(
 def test_a_tree_without_a_gpu_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No helper is started while no process of the tree has a device open, and none where there is no device."""
     watch, told = sampled(tmp_path, monkeypatch, set())
-    assert (told, watch._reading) == ([], None)
+    assert (told, watch._asked) == ([], False)
     bare = GpuWatch(OneProcess(told.append), told.append, set(), root=tmp_path / "none")
     bare.tick(time.monotonic())
-    assert bare._reading is None
+    assert not bare._asked
+
+
+def test_the_samples_are_taken_by_one_process_that_is_gone_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gone when `close` comes back: whoever looks for holders of a GPU then does not find it."""
+    monkeypatch.setattr(gpu_watch, "EVERY_S", 0.0)
+    watch, told, helpers = watching(tmp_path, monkeypatch)
+    ticks(watch, lambda: len(told) == 3)
+    assert [type(event) for event in told] == [GpuSampled] * 3
+    (pid,) = helpers
+    assert Path(f"/proc/{pid}").exists()
+    watch.close()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_library_that_gives_nothing_is_given_up_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_watch, "EVERY_S", 0.0)
+    watch, told, helpers = watching(tmp_path, monkeypatch, init_error="Driver Not Loaded")
+    ticks(watch, lambda: bool(told))
+    watch.tick(time.monotonic())
+    watch.close()
+    notes = [event.note for event in told if isinstance(event, HarnessNote)]
+    assert notes == ["GPUs are not sampled any more: NVML does not start: Driver Not Loaded"]
+    assert len(told) == 1
+    assert len(helpers) == 3
+
+
+def watching(
+    root: Path, monkeypatch: pytest.MonkeyPatch, **behaviour: object
+) -> tuple[GpuWatch, list[Event], set[int]]:
+    """Return a watch of a tree that holds a GPU, what it tells, and whom it starts."""
+    (root / "dev").mkdir()
+    (root / "dev" / "nvidiactl").touch()
+    monkeypatch.setenv("PYTHONPATH", str(FAKES))
+    monkeypatch.setenv("FAKE_GPU", json.dumps({"gpus": [GPU | {"processes": []}], **behaviour}))
+    monkeypatch.setattr(gpu_watch, "open_devices", lambda _: {"nvidia0"})
+    told: list[Event] = []
+    helpers: set[int] = set()
+    return GpuWatch(OneProcess(told.append), told.append, helpers, root=root), told, helpers
+
+
+def ticks(watch: GpuWatch, enough: Callable[[], bool]) -> None:
+    """Tick as the supervisor does, until there is enough."""
+    until = time.monotonic() + 20
+    while not enough() and time.monotonic() < until:
+        watch.tick(time.monotonic())
+        time.sleep(0.01)
 
 
 def test_the_row_has_the_most_that_the_tree_held() -> None:
