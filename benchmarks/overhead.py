@@ -4,13 +4,16 @@
     python benchmarks/overhead.py vllm [--rounds 5]      offline generation with a tiny model on the CPU stack
     python benchmarks/overhead.py turns [--rounds 40]    the same in one run, its supervisor paused in every other turn
 
-Every round runs each way once, in an order that turns round by round; the ratio is of the medians, its interval is
-between the 5th and the 95th percentile of 2,000 bootstrap samples. The time is taken by the program itself, so that the
-start of crashcart's own interpreter is not in it.
+Every round runs each way once, in an order that turns round by round. For ``spawns`` and ``vllm`` the ratio is of the
+medians; for ``turns`` it is the median of the rounds' own ratios, each watched turn against the bare one beside it, as
+clocks and other work drift. The interval is between the 5th and the 95th percentile of 2,000 bootstrap samples, of
+``turns`` over the rounds. The time is taken by the program itself, so that the start of crashcart's own interpreter is
+not in it.
 
 Two starts of the same engine differ by far more than a supervisor costs (threads, memory, caches). ``turns`` leaves
 that out: one engine, one supervisor, which SIGSTOP keeps from doing anything in every other turn. It says what the
-looks cost and cannot see what membership alone costs, such as being in a cgroup.
+looks cost and cannot see what membership alone costs, such as being in a cgroup. Below the table stands the processor
+time that the supervisor and its helpers took in watched turns, of one processor.
 """
 
 from __future__ import annotations
@@ -28,9 +31,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
+
+import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 PATHS: Final = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -63,6 +70,17 @@ LEAST_TOK_S: Final = 0.99
 WAYS: Final = {"bare": None, "watched": (), "connector": ("--connector",)}
 
 
+@dataclass(kw_only=True)
+class Turns:
+    """What the turns of one engine gave."""
+
+    figures: dict[str, list[float]] = field(default_factory=lambda: {"bare": [], "watched": []})
+    watched_s: float = 0.0
+    """How long the watched turns took together."""
+    used_s: float = 0.0
+    """Processor time of the supervisor and its helpers in these."""
+
+
 def watched(program: str, folder: str, *options: str) -> list[str]:
     """Return the command that runs a program under ``crashcart watch``."""
     out = f"{folder}/run"
@@ -83,9 +101,9 @@ def figure(program: str, way: str) -> float:
     return statistics.median(float(line.split()[1]) for line in out.splitlines() if line.startswith("figure "))
 
 
-def take_turns(rounds: int) -> dict[str, list[float]]:
+def take_turns(rounds: int) -> Turns:
     """Run one engine under one supervisor and return the figures of the turns with and without it."""
-    found: dict[str, list[float]] = {"bare": [], "watched": []}
+    found = Turns()
     with (
         tempfile.TemporaryDirectory(prefix="cc-") as folder,
         subprocess.Popen(
@@ -104,7 +122,7 @@ def take_turns(rounds: int) -> dict[str, list[float]]:
     return found
 
 
-def _turns(supervisor: subprocess.Popen[str], rounds: int, found: dict[str, list[float]]) -> None:
+def _turns(supervisor: subprocess.Popen[str], rounds: int, found: Turns) -> None:
     assert supervisor.stdin is not None and supervisor.stdout is not None  # noqa: S101, PT018 - they are pipes
     lines = (line.split() for line in supervisor.stdout)
     engine = os.pidfd_open(int(_answer(lines, "ready")))
@@ -113,13 +131,28 @@ def _turns(supervisor: subprocess.Popen[str], rounds: int, found: dict[str, list
         way = "bare" if (number + number // 2) % 2 else "watched"  # each goes first as often as the other
         supervisor.send_signal(signal.SIGSTOP if way == "bare" else signal.SIGCONT)
         time.sleep(0.05)
+        began, used = time.monotonic(), _used_s(supervisor.pid)
         supervisor.stdin.write("go\n")
         supervisor.stdin.flush()
-        found[way].append(float(_answer(lines, "figure")))
-        print(f"\rturn {number + 1} of {2 * rounds}: {way} {found[way][-1]:.1f}   ", end="", file=sys.stderr)
+        found.figures[way].append(float(_answer(lines, "figure")))
+        if way == "watched":
+            found.watched_s += time.monotonic() - began
+            found.used_s += _used_s(supervisor.pid) - used
+        print(f"\rturn {number + 1} of {2 * rounds}: {way} {found.figures[way][-1]:.1f}   ", end="", file=sys.stderr)
     supervisor.send_signal(signal.SIGCONT)
     supervisor.stdin.close()
     supervisor.stdout.read()
+
+
+def _used_s(supervisor: int) -> float:
+    """Return the processor time of the supervisor, of the helpers that it has reaped, and of those that read GPUs."""
+    own = psutil.Process(supervisor)
+    used = sum(own.cpu_times()[:4])  # its own and its reaped children's, in user mode and in the kernel
+    for child in own.children():
+        with suppress(psutil.NoSuchProcess):
+            if any(word.startswith("harness.probes.") for word in child.cmdline()):
+                used += sum(child.cpu_times()[:2])
+    return used
 
 
 def _answer(lines: Iterator[list[str]], word: str) -> str:
@@ -147,6 +180,14 @@ def interval(some: Sequence[float], others: Sequence[float]) -> tuple[float, flo
     return statistics.median(some) / statistics.median(others), ratios[100], ratios[1900]
 
 
+def paired(some: Sequence[float], others: Sequence[float]) -> tuple[float, float, float]:
+    """Return the median of the ratios of each to its neighbour, and its 5th and 95th percentile by bootstrap."""
+    chance = random.Random(1)
+    pairs = [one / other for one, other in zip(some, others, strict=True)]
+    medians = sorted(statistics.median(chance.choices(pairs, k=len(pairs))) for _ in range(2000))
+    return statistics.median(pairs), medians[100], medians[1900]
+
+
 def main() -> None:
     """Run the rounds and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -159,9 +200,11 @@ def main() -> None:
     ways = list(WAYS) if spawns else ["bare", "watched"]
     rounds = options.rounds or {"spawns": 15, "vllm": 5, "turns": 40}[options.what]
     found: dict[str, list[float]] = {way: [] for way in ways}
-    if options.what == "turns":
-        found = take_turns(rounds)
-    for number in range(rounds if options.what != "turns" else 0):
+    turns = take_turns(rounds) if options.what == "turns" else None
+    if turns is not None:
+        found = turns.figures
+    against = interval if turns is None else paired
+    for number in range(rounds if turns is None else 0):
         for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
             found[way].append(figure(SPAWNS if spawns else GENERATE, way))
             print(f"\rround {number + 1} of {rounds}: {way} {found[way][-1]:.2f}   ", end="", file=sys.stderr)
@@ -170,9 +213,12 @@ def main() -> None:
     print(f"| way | {'2,000 spawns, s' if spawns else 'output tok/s'} | against bare | 90% interval |")
     print("|---|---|---|---|")
     for way in ways:
-        ratio, low, high = interval(found[way], found["bare"])
+        ratio, low, high = against(found[way], found["bare"])
         print(f"| {way} | {statistics.median(found[way]):.3f} | {ratio:.3f} | {low:.3f} to {high:.3f} |")
-    ratio = interval(found["watched"], found["bare"])[0]
+    if turns is not None:
+        share = 100 * turns.used_s / turns.watched_s
+        print(f"the supervisor and its helpers used {share:.2f}% of one processor in watched turns")
+    ratio = against(found["watched"], found["bare"])[0]
     good, promise = (ratio <= MOST_SPAWN, f"≤ {MOST_SPAWN}") if spawns else (ratio >= LEAST_TOK_S, f"≥ {LEAST_TOK_S}")
     print(f"watched against bare {ratio:.3f}: {'holds' if good else 'does not hold'} ({promise})")
 

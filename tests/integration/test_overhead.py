@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from benchmarks import overhead
@@ -14,11 +17,49 @@ for turn, _ in enumerate(sys.stdin):
         sys.exit("the engine dies")
     print("figure", turn, flush=True)
 """
+SPINS = """
+import subprocess, sys, time
+def start(*words):
+    return subprocess.Popen([sys.executable, "-c", spin, *words], stdout=subprocess.PIPE)
+spin = "import time\\nwhile time.process_time() < 0.5: pass\\nprint(flush=True)\\ntime.sleep(600)"
+reads, other = start("harness.probes.nvml"), start("another")
+for child in (reads, other):
+    child.stdout.readline()
+subprocess.run([sys.executable, "-c", spin.replace("time.sleep(600)", "")], stdout=subprocess.DEVNULL)
+while time.process_time() < 0.5: pass
+print(flush=True)
+sys.stdin.read()
+reads.kill(), other.kill(), reads.wait(), other.wait()
+"""
 
 
 def test_every_turn_has_its_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overhead, "TURNS", ENGINE.format(last=99))
-    assert overhead.take_turns(2) == {"watched": [0.0, 3.0], "bare": [1.0, 2.0]}
+    found = overhead.take_turns(2)
+    assert found.figures == {"watched": [0.0, 3.0], "bare": [1.0, 2.0]}
+    assert found.watched_s > 0
+    assert 0 <= found.used_s < found.watched_s + 1
+
+
+def test_the_processor_time_of_a_supervisor_is_its_own_and_its_helpers() -> None:
+    """Half a second each: its own, of a child that it has reaped, of one that reads GPUs; another child is left out."""
+    command = [sys.executable, "-c", SPINS]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as supervisor:
+        assert supervisor.stdout is not None
+        supervisor.stdout.readline()
+        used = overhead._used_s(supervisor.pid)
+        supervisor.communicate()
+    assert 1.4 < used < 1.9
+
+
+def test_the_ratio_of_turns_is_that_of_neighbours() -> None:
+    """An engine that becomes twice as fast halfway: 2% in each pair is 2%, whatever the medians are."""
+    bare = [100.0, 100.0, 200.0, 200.0, 200.0]
+    watched = [98.0, 98.0, 196.0, 196.0, 190.0]
+    assert overhead.paired(watched, bare) == (0.98, 0.95, 0.98)
+    assert overhead.paired(bare, bare) == (1.0, 1.0, 1.0)
+    _, low, high = overhead.interval(watched, bare)
+    assert (low, high) == (0.49, 1.96), "the ratio of the medians has the whole drift in its interval"
 
 
 @pytest.mark.parametrize("last", [0, 1, 2])
