@@ -16,10 +16,10 @@ import msgspec
 
 from harness import __version__
 from harness.errors import ExitCode, UsageError
-from harness.plan import Cell, plan
+from harness.plan import Cell, plan, select
 from harness.probes.machine import read_environment
 from harness.record import new_run_id, read_run
-from harness.run import Request, run, select
+from harness.run import Request, run
 from harness.spec import Scenario
 from reports.trials import COUNTED, Trial, from_row, keep, missing, rates, read_trials, stack_of
 from scenarios.registry import all_scenarios

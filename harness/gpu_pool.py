@@ -7,14 +7,17 @@ does not go away in time. Only the GPUs that an attempt has leased are looked at
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from harness.events import LeftBehind, ProcessKey
 from harness.leases import environment_for, holders, lease, of_one_vendor, visible
 from harness.outcome import VerdictName
-from harness.probes.gpu import GpuDevice, GpuFindingKind, GpuSurvey, explain
+from harness.probes.gpu import GpuDevice, GpuFinding, GpuFindingKind, GpuSurvey, explain
+from harness.probes.gpu_probes import look_at_gpus
+from harness.record import Sink
 
 RETURN_S: Final = 30.0
 """How long the GPU memory of an attempt may take to come back, in seconds; 2.5 to 5 were seen after a SIGKILL."""
@@ -119,3 +122,18 @@ class GpuPool:
         wedged = "; ".join(self.quarantined[device.uuid] for device in mine if device.uuid in self.quarantined)
         reason = f"{needed}, and these are quarantined: {wedged}; `crashcart doctor --reap` ends what crashcart left"
         return Loan(verdict=VerdictName.NO_VERDICT, reason=reason, notes=notes)
+
+
+def record_residue(
+    sink: Sink, members: Sequence[ProcessKey], without: frozenset[str] = frozenset()
+) -> tuple[GpuFinding, ...]:
+    """Wait for the GPU memory of processes that have ended to come back; record and return what does not."""
+    until = time.monotonic() + RETURN_S
+    while True:
+        gpus = look_at_gpus(without)
+        held = tuple(found for found in explain(gpus.devices, gpus.holders, ledger=members) if found.ours)
+        if not held or time.monotonic() > until:
+            for found in held:
+                sink(LeftBehind(what="gpu_memory", name=found.reason, bytes=(found.mib or 0) << 20))
+            return held
+        time.sleep(0.5)

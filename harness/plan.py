@@ -150,3 +150,17 @@ def cell_at(scenario: Scenario, params: dict[str, str], environment: Environment
         untestable=scenario.requires(params, environment),
         needed=suite is not None and row is not None and suite not in row.may_be_untestable,
     )
+
+
+def select(scenarios: Sequence[Scenario], names: Sequence[str]) -> tuple[Scenario, ...]:
+    """Return the named scenarios, all of them if none is named.
+
+    Raises:
+        UsageError: If a name is unknown.
+    """
+    known = {scenario.name: scenario for scenario in scenarios}
+    for name in names:
+        if name not in known:
+            msg = f"no scenario {name!r}"
+            raise UsageError(msg, hint=f"scenarios: {', '.join(known)}")
+    return tuple(known[name] for name in names) if names else tuple(scenarios)

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +19,7 @@ import msgspec
 from harness import __version__
 from harness.child import OVERLAYS, PARAMS
 from harness.environments import cache_folder, check_place, distribution, effective_version, overlay, path_with, provide
-from harness.errors import EnvironmentBuildError, ExitCode, RecordingError, UsageError
+from harness.errors import EnvironmentBuildError, ExitCode, RecordingError
 from harness.events import (
     AttemptEnded,
     AttemptSkipped,
@@ -28,19 +28,17 @@ from harness.events import (
     FaultFailed,
     GateChecked,
     HarnessNote,
-    LeftBehind,
     ProcessKey,
     RunEnded,
     RunStarted,
 )
-from harness.gpu_pool import RETURN_S, GpuPool, Loan
+from harness.gpu_pool import GpuPool, Loan, record_residue
 from harness.judge import Oracle, Row, judge_cell
 from harness.outcome import Verdict, VerdictName
 from harness.plan import Cell, plan
 from harness.probes import proc
 from harness.probes.collectors import FOLDER as COLLECTED
 from harness.probes.collectors import Collection
-from harness.probes.gpu import GpuFinding, explain
 from harness.probes.gpu_probes import look_at_gpus
 from harness.probes.machine import capabilities, describe, read_environment
 from harness.probes.xid import xids_since
@@ -260,7 +258,7 @@ class _Session:
     def _judge(self, cell: Cell) -> Row:
         record = read_run(self.recorder.directory, position=self.position)
         if self.interrupts.count:
-            record = _as_interrupted(record)
+            record = replace(record, interrupted=True)
         row = judge_cell(record, cell, self._oracle(cell))
         if self.full is not None:
             verdict = Verdict(name=VerdictName.NO_VERDICT, reasons=(self.full, *row.reasons))
@@ -383,7 +381,7 @@ class _Session:
             if self.environment.gpus:
                 for xid in xids_since(begun):
                     sink(HarnessNote(note=xid.describe()))
-                stuck = {found.gpu: found.reason for found in record_gpu_residue(sink, members, self.request.without)}
+                stuck = {found.gpu: found.reason for found in record_residue(sink, members, self.request.without)}
                 for device in loan.gpus:
                     if device.uuid in stuck:
                         sink(HarnessNote(note=self.pool.quarantine(device, stuck[device.uuid])))
@@ -393,35 +391,9 @@ class _Session:
             sink(AttemptEnded(end="harness_error", wall_s=0.0, detail=f"{type(error).__name__}: {error}"))
 
 
-def record_gpu_residue(
-    sink: Sink, members: Sequence[ProcessKey], without: frozenset[str] = frozenset()
-) -> tuple[GpuFinding, ...]:
-    """Wait for the GPU memory of processes that have ended to come back; record and return what does not."""
-    until = time.monotonic() + RETURN_S
-    while True:
-        gpus = look_at_gpus(without)
-        held = tuple(found for found in explain(gpus.devices, gpus.holders, ledger=members) if found.ours)
-        if not held or time.monotonic() > until:
-            for found in held:
-                sink(LeftBehind(what="gpu_memory", name=found.reason, bytes=(found.mib or 0) << 20))
-            return held
-        time.sleep(0.5)
-
-
 def _project() -> str:
     """Return the folder from which the child programs are imported."""
     return str(Path(__file__).resolve().parent.parent)
-
-
-def _as_interrupted(record: RunRecord) -> RunRecord:
-    return RunRecord(
-        directory=record.directory,
-        manifest=record.manifest,
-        attempts=record.attempts,
-        ended=record.ended,
-        interrupted=True,
-        unreadable_lines=record.unreadable_lines,
-    )
 
 
 def _keep_ray_logs(scratch: Path, folder: Path) -> None:
@@ -430,17 +402,3 @@ def _keep_ray_logs(scratch: Path, folder: Path) -> None:
         size = sum(path.stat().st_size for path in logs.rglob("*") if path.is_file())
         if size < RAY_LOGS_MIB << 20:
             shutil.copytree(logs, folder / "ray_logs", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock"))
-
-
-def select(scenarios: Sequence[Scenario], names: Sequence[str]) -> tuple[Scenario, ...]:
-    """Return the named scenarios, all of them if none is named.
-
-    Raises:
-        UsageError: If a name is unknown.
-    """
-    known = {scenario.name: scenario for scenario in scenarios}
-    for name in names:
-        if name not in known:
-            msg = f"no scenario {name!r}"
-            raise UsageError(msg, hint=f"scenarios: {', '.join(known)}")
-    return tuple(known[name] for name in names) if names else tuple(scenarios)

@@ -9,12 +9,11 @@ the numbers of a replay tell.
 
 from __future__ import annotations
 
-from itertools import product
-
 from harness.attempt import Attempt, Judgement
 from harness.outcome import Kind, Verdict, VerdictName
-from harness.spec import Axis, Description, Environment, Expectation, Launch, Params, Reference, Row, Scenario
+from harness.spec import Axis, Description, Environment, Expectation, Launch, Params, Reference, Scenario
 from scenarios.capture_errors import INVALIDATED, UNJOINED, hsa_status, read, vendor
+from scenarios.graph_capture_matrix import MODES, rows
 from scenarios.needs import missing, missing_gpu_torch, missing_gpus, missing_vllm, other_vendor, release
 
 UNSAFE = frozenset({"event_query", "malloc"})
@@ -22,7 +21,6 @@ UNSAFE = frozenset({"event_query", "malloc"})
 SILENT = "kernel not in the graph"
 OFF_STREAM = {"off": "forked", "default": "one", "unjoined": "joined"}
 """Arrangements that break the capture, each with the one that does the same rightly."""
-MODES = ("global", "thread_local", "relaxed")
 WATCHDOG_FIXED = (7, 2, 1)
 """ROCm release whose hipEventQuery minds the mode of the calling thread (rocm-systems#3176)."""
 _VLLM = {
@@ -301,71 +299,6 @@ def _engine(attempt: Attempt) -> Judgement:
     return Judgement(verdict=verdict, effective=effective, patches=patches, throughput=throughput)
 
 
-def _row(*suites: str, **params: str) -> Row:
-    without_a_gpu = frozenset({"laptop"})
-    return Row(params=params, suites=frozenset({"full", "gpu-full", *suites}), may_be_untestable=without_a_gpu)
-
-
-def _rows() -> tuple[Row, ...]:
-    """Return a pairwise selection for short suites, and behind it what completes the matrix."""
-    every = ("gpu1", "rocm")
-    short = [
-        _row(*every, "laptop", trigger="event_query"),
-        _row(*every, trigger="event_query", mode="thread_local"),
-        _row(*every, "laptop", trigger="event_query", guard="thread_local"),
-        _row("gpu1", trigger="event_query", streams="forked"),
-        _row("gpu1", trigger="event_query", mode="relaxed", streams="forked"),
-        _row(*every, trigger="malloc", streams="joined"),
-        _row(*every, trigger="malloc", mode="relaxed", streams="joined"),
-        _row("gpu1", trigger="malloc", guard="relaxed"),
-        _row("gpu1", trigger="malloc"),
-        _row("gpu1", trigger="malloc", mode="thread_local"),
-        _row(*every, trigger="synchronize"),
-        _row(*every, trigger="synchronize", guard="after_capture"),
-        _row("gpu1", trigger="synchronize", mode="relaxed"),
-        _row("gpu1", trigger="synchronize", mode="relaxed", guard="after_capture"),
-        _row(*every, streams="unjoined"),
-        _row(*every, streams="joined"),
-        _row("gpu1", streams="off", mode="thread_local"),
-        _row("gpu1", streams="forked", mode="thread_local"),
-        _row(*every, streams="default"),
-        _row(*every),
-        _row("gpu1", "rocm", stack="vllm", graphs="full"),
-        _row("gpu1", stack="vllm", graphs="piecewise"),
-        _row("gpu1", "rocm", stack="vllm", graphs="off"),
-        _row("rocm", stack="vllm", graphs="full", all_reduce="custom"),
-        _row("rocm", stack="vllm", graphs="full", all_reduce="nccl"),
-        _row(stack="sglang", graphs="full"),
-        _row(stack="sglang", graphs="off"),
-        Row(params={"stack": "sglang", "graphs": "full", "all_reduce": "aiter"}, suites=frozenset({"full", "rocm"})),
-        _row("rocm", stack="sglang", graphs="full", all_reduce="custom"),
-        _row("rocm", stack="sglang", graphs="full", all_reduce="nccl"),
-        _row("gpu2", "rocm", trigger="watchdog"),
-        _row("gpu2", "rocm", trigger="watchdog", mode="thread_local"),
-    ]
-    triggers, guards = ("event_query", "malloc", "synchronize"), ("none", "thread_local", "relaxed", "after_capture")
-    matrix = [
-        _row(trigger=trigger, mode=mode, guard=guard) for trigger, mode, guard in product(triggers, MODES, guards)
-    ]
-    matrix += [_row(mode=mode, guard=guard) for mode, guard in product(MODES, ("none", "thread_local", "relaxed"))]
-    arrangements = ("one", "forked", "joined", "off", "default", "unjoined")
-    matrix += [_row(mode=mode, streams=streams) for mode, streams in product(MODES, arrangements)]
-    listed = [row.params for row in short]
-    defaults = {"trigger": "none", "mode": "global", "guard": "none", "streams": "one"}
-    return (
-        *short,
-        *(row for row in _distinct(matrix, defaults) if not any(_same(row.params, one, defaults) for one in listed)),
-    )
-
-
-def _same(one: Params, other: Params, defaults: Params) -> bool:
-    return {**defaults, **one} == {**defaults, **other}
-
-
-def _distinct(rows: list[Row], defaults: Params) -> list[Row]:
-    return list({tuple(sorted({**defaults, **row.params}.items())): row for row in rows}.values())
-
-
 SCENARIO = Scenario(
     name="graph_capture",
     title="A captured graph is invalidated by another thread, or lacks a kernel without an error",
@@ -408,7 +341,7 @@ SCENARIO = Scenario(
             doc="vLLM's cudagraph_mode; SGLang's graphs of decoding, full or off",
         ),
     ),
-    rows=_rows(),
+    rows=rows(),
     describe=describe,
     expect=expect,
     requires=requires,

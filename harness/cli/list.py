@@ -8,9 +8,8 @@ import click
 
 from harness.cli.manual import Manual
 from harness.cli.options import as_json
-from harness.plan import plan
+from harness.plan import plan, select
 from harness.probes.machine import read_environment
-from harness.run import select
 from harness.spec import Scenario
 from scenarios.registry import all_scenarios
 

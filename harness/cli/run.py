@@ -12,8 +12,8 @@ from harness.cli.manual import Manual
 from harness.cli.options import as_json, parameters, without
 from harness.cli.progress import Progress
 from harness.errors import UsageError
-from harness.plan import parse_selection
-from harness.run import Request, run, select
+from harness.plan import parse_selection, select
+from harness.run import Request, run
 from harness.spec import SUITE_NAMES
 from reports.formats import print_table
 from reports.publish import publish

@@ -25,12 +25,12 @@ import pytest
 from harness.attempt import Attempt
 from harness.errors import CrashcartError
 from harness.events import RunEnded, RunStarted
+from harness.gpu_pool import record_residue
 from harness.plan import Cell
 from harness.probes.linux import end_with_parent
 from harness.pytest_plugin.child import run_test
 from harness.pytest_plugin.marks import Guard
 from harness.record import Manifest, Recorder, read_run
-from harness.run import record_gpu_residue
 from harness.spec import OnHang
 from harness.supervise.hang import QUIET_S
 from harness.supervise.loop import Command, Interrupts, supervise
@@ -164,6 +164,6 @@ def _supervise(task: Task, interrupts: Interrupts) -> None:
     recorder.write(RunStarted(run=task.folder.name))
     members = supervise(command, sink, interrupts)
     if task.watch_gpus and not interrupts.count:
-        record_gpu_residue(sink, members)
+        record_residue(sink, members)
     recorder.write(RunEnded(interrupted=interrupts.count > 0))
     recorder.close()

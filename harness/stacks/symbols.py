@@ -20,6 +20,8 @@ _ANGLES: Final = re.compile(r"<[^<>]*>")
 _PARENTHESES: Final = re.compile(r"\([^()]*\)( const)?&{0,2}")
 _QUALIFIERS: Final = re.compile(r"( const| volatile| noexcept|&{1,2})+$")
 _LIBRARY_VERSION: Final = re.compile(r"(\.so)[.\d]*$|(?<=\w)-[0-9a-f]{8,}(?=\.)")
+_PROFILED: Final = re.compile(r"\A[pP](?=nccl[A-Z]|MPI_)")
+"""The second name that a library gives a function so that a profiler can take the first (NCCL, RCCL, MPI)."""
 _ADDRESS: Final = re.compile(r"(0x[0-9a-fA-F]*|\?+|<unknown>)\Z")
 
 _START: Final = re.compile(
@@ -75,6 +77,7 @@ def native_name(symbol: str) -> str:
                 symbol, count = nested.subn("", symbol)
         symbol = _QUALIFIERS.sub("", symbol.strip()).rpartition(" ")[2]
         symbol = symbol.replace("\0", "").translate(_SHOW)
+    symbol = _PROFILED.sub("", symbol)
     found = _ALIAS.match(symbol)
     return found[1] if found and found[1] in _WAITS else symbol or UNKNOWN
 

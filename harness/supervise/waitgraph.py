@@ -23,6 +23,9 @@ RUNTIME_THREAD: Final = re.compile(
     r"worker\.user|task_event|gcs_client|global\.acc|ZMQbg|cuda|NCCL|nccl"
 )
 """Names that libraries give to their own threads: these listen and beat for ever, and do no work of the program's."""
+ZMQ_THREAD: Final = "ZMQbg/IO"
+LISTENING: Final = "a listening socket"
+"""What wakes a server that has no clients (`Wakers.outside`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +144,8 @@ def _id(node: Node) -> tuple[ProcessKey, int]:
 def _alive_by_itself(node: Node, *, polling_is_life: bool) -> bool:  # noqa: PLR0911 - one case a kind
     wait = node.wait
     if not polling_is_life and not node.is_main and RUNTIME_THREAD.match(wait.name):
-        return False  # on a busy machine one that beats is runnable most of the time; its work shows as processor time
+        # On a busy machine one that beats is runnable most of the time; its work shows as processor time.
+        return wait.name.startswith(ZMQ_THREAD) and _awaits_clients(node)
     if wait.kind in {WaitKind.RUNNING, WaitKind.SLEEP, WaitKind.SIGNAL, WaitKind.OPEN_TO_READ, WaitKind.OTHER}:
         return True
     if wait.kind is WaitKind.OPEN:
@@ -153,6 +157,15 @@ def _alive_by_itself(node: Node, *, polling_is_life: bool) -> bool:  # noqa: PLR
     if wait.timed and polling_is_life:
         return True
     return any(waker.outside for waker in node.wakers)
+
+
+def _awaits_clients(node: Node) -> bool:
+    """Whether it waits on sockets that listen and on no connection: the process serves, and nobody has come yet.
+
+    So a coordinator of vLLM's data parallelism waits for engines that take a minute to start.
+    """
+    connected = any(waker.processes - {node.process} for waker in node.wakers)
+    return not connected and any(waker.outside == LISTENING for waker in node.wakers)
 
 
 def _can_be_woken(node: Node, live: set[tuple[ProcessKey, int]], processes: set[ProcessKey]) -> bool:

@@ -12,7 +12,7 @@ from harness.events import ProcessKey
 from harness.probes import proc
 from harness.probes.sockets import SocketTable, read_sockets
 from harness.probes.threads import DELETED, Descriptor, Wait, WaitKind, read_descriptors, read_waits
-from harness.supervise.waitgraph import Graph, Node, Wakers
+from harness.supervise.waitgraph import LISTENING, Graph, Node, Wakers
 
 INODE = re.compile(r"(pipe|socket):\[(\d+)\]")
 SETS = frozenset({"poll", "ppoll", "select", "pselect6", "epoll_wait", "epoll_pwait", "epoll_pwait2"})
@@ -167,7 +167,7 @@ def _socket(tree: _Tree, descriptor: Descriptor) -> Wakers:
     found = INODE.search(descriptor.target)
     inode = int(found[2]) if found else 0
     if inode in tree.sockets.listening:
-        return Wakers(outside="a listening socket", through=descriptor.target)
+        return Wakers(outside=LISTENING, through=descriptor.target)
     peer = tree.sockets.peers.get(inode)
     holders = {holder for holder, _ in tree.holders.get(f"socket:[{peer}]", ())}
     if not peer or not holders:

@@ -79,7 +79,7 @@ def watch(engine_workers: list[psutil.Process]) -> None:
     for process in left:
         title = ""
         with suppress(psutil.NoSuchProcess):
-            title = " ".join(process.cmdline())[:60]
+            title = " ".join(process.cmdline())[:60].strip()  # setproctitle pads it
         child.mark("survivor", pid=process.pid, title=title, mib=memory.get(process.pid), alive_s=seconds)
     child.mark("memory_back", seconds=gpu_memory.wait_released([one.pid for one in engine_workers], 5.0))
 

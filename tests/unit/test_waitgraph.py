@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.events import ProcessKey
 from harness.probes.threads import Wait, WaitKind
-from harness.supervise.waitgraph import Graph, Node, Wakers, culprits, dead_processes
+from harness.supervise.waitgraph import LISTENING, Graph, Node, Wakers, culprits, dead_processes
 
 A, B = ProcessKey(1, 1), ProcessKey(2, 1)
 
@@ -54,6 +54,19 @@ def test_a_thread_of_a_runtime_is_no_life_of_the_program_even_while_it_runs() ->
     assert dead(main, beat, polling_is_life=False) == {A}
     assert dead(main, own, polling_is_life=False) == set()
     assert dead(main, beat) == set()
+
+
+def test_a_server_that_nobody_has_come_to_waits_for_clients() -> None:
+    """A coordinator of vLLM's data parallelism while its engines start; once one has connected, it must send."""
+    main = node(A, WaitKind.DESCRIPTORS, on(A), timed=True)
+    listens = Wakers(outside=LISTENING)
+    alone = node(A, WaitKind.DESCRIPTORS, listens, listens, on(A), tid=7, name="ZMQbg/IO/0")
+    visited = node(A, WaitKind.DESCRIPTORS, listens, on(B), tid=7, name="ZMQbg/IO/0")
+    stuck = node(B, WaitKind.DESCRIPTORS, on(A))
+    assert dead(main, alone, polling_is_life=False) == set()
+    assert dead(main, visited, stuck, polling_is_life=False) == {A, B}
+    beat = node(A, WaitKind.DESCRIPTORS, on(A), tid=7, name="ZMQbg/IO/0", timed=True)
+    assert dead(main, beat, polling_is_life=False) == {A}, "it listens nowhere"
 
 
 def test_a_main_thread_is_the_programs_own_whatever_a_runtime_calls_it() -> None:

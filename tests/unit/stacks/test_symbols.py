@@ -32,6 +32,9 @@ from harness.stacks.symbols import basename, fold, native_name
         ("__GI___libc_read", "read"),
         ("PyIter_Next@plt", "PyIter_Next"),
         ("ncclAllReduce", "ncclAllReduce"),
+        ("pncclCommDestroy", "ncclCommDestroy"),
+        ("PMPI_Allreduce", "MPI_Allreduce"),
+        ("pncclx", "pncclx"),
     ],
 )
 def test_native_names(symbol: str, name: str) -> None:
