@@ -24,18 +24,18 @@ def main() -> None:
     parser.add_argument(
         "--run", type=Path, nargs="+", help="the run directories; what was kept under the name is replaced"
     )
-    parser.add_argument("--note", action="append", default=[], help="a paragraph for the head of the page")
+    parser.add_argument("--note", action="append", default=[], help="a paragraph for the head of the page; kept")
     parser.add_argument("--overhead", type=Path, help="output of benchmarks/overhead.py on the same machine")
     parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "evidence")
     options = parser.parse_args()
     folder: Path = options.folder / options.name
     try:
         if options.run is not None:
-            keep_all(options.run, folder)
+            keep_all(options.run, folder, options.note)
         if options.overhead is not None:
             lines = options.overhead.read_text().replace("\r", "\n").splitlines()
             (folder / OVERHEAD).write_text("".join(f"{line.rstrip()}\n" for line in lines if line.strip()))
-        (options.folder / f"{options.name}.md").write_text(page(folder, options.title, options.note))
+        (options.folder / f"{options.name}.md").write_text(page(folder, options.title))
     except (RecordError, OSError) as error:
         sys.stderr.write(f"gpu_evidence: {error}\n")
         sys.exit(ExitCode.USAGE)

@@ -17,7 +17,7 @@ from harness.outcome import Kind, Rate, Verdict, VerdictName, merge, reproductio
 from harness.plan import Cell
 from harness.record import RunRecord
 from harness.roles import role
-from harness.spec import names_place
+from harness.spec import Scenario, names_place
 
 SIGNATURE_ALGORITHM: Final = 1
 """Version of `normalise`; signatures of different versions are not compared."""
@@ -36,6 +36,12 @@ WATCH: Final = "watch"
 """The scenario of watched commands: they cannot know a nonce, and their exit status stands in for it."""
 
 Oracle = Callable[[Attempt], Judgement]
+
+
+def oracle_of(scenario: Scenario) -> Oracle:
+    """Return a scenario's oracle for attempts of any age: an axis that came after them has its default."""
+    defaults = {axis.name: axis.default for axis in scenario.axes}
+    return lambda attempt: scenario.oracle(dataclasses.replace(attempt, params={**defaults, **attempt.params}))
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):

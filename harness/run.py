@@ -33,7 +33,7 @@ from harness.events import (
     RunStarted,
 )
 from harness.gpu_pool import GpuPool, Loan, record_residue
-from harness.judge import Oracle, Row, judge_cell
+from harness.judge import Oracle, Row, judge_cell, oracle_of
 from harness.outcome import Verdict, VerdictName
 from harness.plan import Cell, plan
 from harness.probes import proc
@@ -47,6 +47,7 @@ from harness.spec import Environment, Launch, Scenario, names_place
 from harness.supervise.cookie import find_survivors
 from harness.supervise.loop import Command, Interrupts, Status, supervise
 
+PROJECT: Final = str(Path(__file__).resolve().parent.parent)  # where the programs are
 RAY_LOGS_MIB: Final = 16
 
 
@@ -168,7 +169,7 @@ def judge_run(directory: Path, scenarios: Sequence[Scenario]) -> tuple[RunRecord
         RecordingError: If the results cannot be written.
     """
     record = read_run(directory)
-    oracles = {scenario.name: scenario.oracle for scenario in scenarios}
+    oracles = {scenario.name: oracle_of(scenario) for scenario in scenarios}
     rows = [judge_cell(record, cell, oracles.get(cell.scenario)) for cell in record.manifest.cells]
     try:
         write_results(directory, list(rows))
@@ -355,7 +356,7 @@ class _Session:
         loan: Loan,
     ) -> None:
         env = {
-            "PYTHONPATH": path_with(paths, os.pathsep.join([_project(), os.environ.get("PYTHONPATH", "")]).rstrip(":")),
+            "PYTHONPATH": path_with(paths, os.pathsep.join([PROJECT, os.environ.get("PYTHONPATH", "")]).rstrip(":")),
             "CRASHCART_CACHE": str(cache_folder()),
             "RAY_DEDUP_LOGS": "0",  # every line of every worker is evidence
             "TMPDIR": str(scratch),
@@ -389,11 +390,6 @@ class _Session:
             raise
         except OSError as error:
             sink(AttemptEnded(end="harness_error", wall_s=0.0, detail=f"{type(error).__name__}: {error}"))
-
-
-def _project() -> str:
-    """Return the folder from which the child programs are imported."""
-    return str(Path(__file__).resolve().parent.parent)
 
 
 def _keep_ray_logs(scratch: Path, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Evidence from hardware: run directories become a folder that can be committed, and one page that shows it.
 
-What is kept is the record itself, redacted: ``run.json``, ``results.jsonl``, the events (packed), the merged stacks.
+What is kept is the record itself, redacted: ``run.json``, ``results.jsonl``, the events (packed), the merged stacks;
+and notes, if there are any.
 So ``crashcart report`` reads the folder as it is, and ``crashcart judge`` after ``gunzip``. Several runs lie in folders
 of their own below that of the page. The page is made from the folder alone; a fact that the record lacks is called
 ``not recorded``.
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from harness.errors import RecordError
 from harness.judge import Row
 from harness.record import EVENTS, MANIFEST, RESULTS, Manifest, read_manifest
 from reports.load import load_rows
@@ -27,6 +29,8 @@ PACKED: Final = f"{EVENTS}.gz"
 MERGED: Final = "stacks/merged.txt"
 OVERHEAD: Final = "overhead.txt"
 """Output of ``benchmarks/overhead.py`` on the same machine, if it was run there."""
+NOTES: Final = "notes.md"
+"""What a reader must know of the runs: paragraphs for the head of the page."""
 SMI: Final = "environment/nvidia-smi.txt"
 STACK: Final = ("torch", "vllm", "sglang", "ray")
 TOOLS: Final = ("py_spy", "eu_stack", "pystack", "gdb", "cuda_gdb")
@@ -48,22 +52,29 @@ class Kept:
     rows: Sequence[Row]
 
 
-def keep_all(runs: Sequence[Path], folder: Path) -> None:
+def keep_all(runs: Sequence[Path], folder: Path, notes: Sequence[str] = ()) -> None:
     """Replace a folder by what is kept of one run, or of several, each in a folder of its own below it.
 
     Raises:
-        RecordError: If a run cannot be read, or the folder holds something else than runs.
+        RecordError: If a run cannot be read or lies in the folder itself, two have the same name, or the folder holds
+            something else than runs.
     """
-    if len(runs) == 1:
-        keep(runs[0], folder)
-        return
-    for run in runs:
+    names = [run.resolve().name for run in runs]
+    for run, name in zip(runs, names, strict=True):
         load_rows(run)
+        if folder.resolve() in {run.resolve(), *run.resolve().parents}:
+            msg = f"{run} lies in {folder}, which is to be replaced"
+            raise RecordError(msg)
+        if names.count(name) > 1:
+            msg = f"two runs are called {name}: their folders are named after them"
+            raise RecordError(msg)
     if folder.exists() and not _records(folder):
         read_manifest(folder)
     shutil.rmtree(folder, ignore_errors=True)
-    for run in runs:
-        keep(run, folder / run.name)
+    for run, name in zip(runs, names, strict=True):
+        keep(run, folder if len(runs) == 1 else folder / name)
+    if notes:
+        (folder / NOTES).write_text("\n\n".join(notes) + "\n", encoding="utf-8")
 
 
 def _records(folder: Path) -> list[Path]:
@@ -113,8 +124,8 @@ def _redacted(texts: dict[str, str], packages: dict[str, str]) -> dict[str, str]
     return {name: _UUID.sub(lambda found: devices[found[1]], redactor.redact(text)) for name, text in texts.items()}
 
 
-def page(folder: Path, title: str, notes: Sequence[str] = ()) -> str:
-    """Return the page of a kept folder; ``notes`` are paragraphs that stand below its head.
+def page(folder: Path, title: str) -> str:
+    """Return the page of a kept folder.
 
     Raises:
         RecordError: If the folder holds no run.
@@ -124,7 +135,7 @@ def page(folder: Path, title: str, notes: Sequence[str] = ()) -> str:
     parts = [
         f"# {title}\n",
         *_head(folder, kept),
-        *(f"{note}\n" for note in notes),
+        *_notes(folder),
         "## Machine\n",
         _table(("what", "read off"), _machine(kept)),
         "## Rows\n",
@@ -156,13 +167,20 @@ def _head(folder: Path, kept: Sequence[Kept]) -> Iterator[str]:
     yield f"{_count([row for one in kept for row in one.rows])}.\n"
 
 
+def _notes(folder: Path) -> Iterator[str]:
+    path = folder / NOTES
+    if path.is_file():
+        yield path.read_text(encoding="utf-8")
+
+
 def _called(manifest: Manifest) -> str:
     return f"{manifest.run} of crashcart {manifest.crashcart}: `crashcart {' '.join(manifest.argv)}`"
 
 
 def _count(rows: Sequence[Row]) -> str:
     good = sum(row.as_expected is True for row in rows)
-    return f"{len(rows)} rows, {good} as expected, {sum(row.wall_s for row in rows):.0f} s of attempts"
+    count = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
+    return f"{count}, {good} as expected, {sum(row.wall_s for row in rows):.0f} s of attempts"
 
 
 def _machine(kept: Sequence[Kept]) -> Iterator[tuple[str, str]]:

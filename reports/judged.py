@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.attempt import Attempt, Judgement
-from harness.judge import Oracle, Row, as_expected, judge_attempt
+from harness.judge import Oracle, Row, as_expected, judge_attempt, oracle_of
 from harness.outcome import Verdict, VerdictName, merge
 from harness.plan import Cell
 from harness.record import Manifest, build_attempt
@@ -71,7 +71,7 @@ def oracles() -> dict[str, Oracle]:
     """Return the oracles of all scenarios that this crashcart knows, by name."""
     from scenarios.registry import all_scenarios  # heavier than the rest, and needed for repeated cells only
 
-    return {scenario.name: scenario.oracle for scenario in all_scenarios()}
+    return {scenario.name: oracle_of(scenario) for scenario in all_scenarios()}
 
 
 def _agree(judgements: Sequence[Judgement], row: Row) -> bool:

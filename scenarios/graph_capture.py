@@ -29,10 +29,10 @@ _VLLM = {
     "nccl": "NCCL's all-reduce is captured in one thread, and PyTorch's watchdog asks in thread_local mode",
 }
 ENVIRONMENTS = {
-    "vllm": {"VLLM_ALLREDUCE_USE_SYMM_MEM": "0"},
+    "vllm": {"VLLM_ALLREDUCE_USE_SYMM_MEM": "0", "VLLM_ALLREDUCE_USE_FLASHINFER": "0"},
     "sglang": {"SGLANG_OPT_USE_CUSTOM_ALL_REDUCE_V2": "0"},
 }
-"""What engines with two ranks get: no all-reduce over symmetric memory.
+"""What engines with two ranks get: no all-reduce over symmetric memory, and none of another library.
 
 SGLang's own all-reduce is thereby the one of its kernel package, over CUDA's IPC; the newer one of 0.5.17 is compiled
 at start-up, and takes multicast over NVLink where it can be had.

@@ -43,8 +43,11 @@ DETECTED_S: Final = 15.0
 """A hang must have been noticed this long after its begin, in seconds."""
 DEEP: Final = 6
 """Calls below NCCL's that a reason names."""
+NOT_RUN: Final = "; not run with these settings yet"
 FIXED: Final = (0, 22)
 """First vLLM that aborts on a thread."""
+GROUPED: Final = (2, 57)
+"""First Ray that ends the process group of a worker by default."""
 ENGINES: Final = {"vllm_tp2": "nccl_destroy_vllm", "ray_tp2": "nccl_destroy_ray"}
 """Layers that are a whole engine, each with its program."""
 LOOKED_AT: Final[dict[str, tuple[str, str, dict[str, int]]]] = {
@@ -52,8 +55,8 @@ LOOKED_AT: Final[dict[str, tuple[str, str, dict[str, int]]]] = {
     "ray_tp2": ("family", "pids", {"VLLM::EngineCore": 1, "VLLM::Worker": 2}),
 }
 """The mark, and its field, that names the processes whose end the program waits for, and who must be among them."""
-ONLY_NCCL: Final = {"VLLM_ALLREDUCE_USE_SYMM_MEM": "0"}
-"""Keeps vLLM from another all-reduce where there is multicast: it is NCCL's operations that the graphs are to hold."""
+ONLY_NCCL: Final = {"VLLM_ALLREDUCE_USE_SYMM_MEM": "0", "VLLM_ALLREDUCE_USE_FLASHINFER": "0"}
+"""Keeps vLLM from its other all-reduces: it is NCCL's operations that the graphs are to hold."""
 
 
 def stuck_in(params: Params) -> str | None:
@@ -78,7 +81,7 @@ def expect(params: Params, environment: Environment) -> Expectation | None:
     """What NCCL 2.28 waits for in its source, and what was seen on two H200s before this scenario was written."""
     version = release(environment.packages.get("vllm", "") if params["vllm"] == "installed" else params["vllm"])
     if params["layer"] in ENGINES:
-        return _expect_engine(params, version)
+        return _expect_engine(params, version, environment)
     if params["destroy"] == "shipped" and version and version < FIXED:
         params = {**params, "destroy": "destroy_main"}
     call = stuck_in(params)
@@ -97,16 +100,19 @@ def _why(params: Params) -> str:
         return "commDestroySync synchronises a stream whose all-reduce waits for a rank that does not take part"
     return (
         "commFree joins the proxy's thread, which stays while a rank of the node is connected (proxy.cc of NCCL 2.28)."
-        " Expected to come back before the first recorded run, which showed this"
+        " Until the first recorded run showed this, the call was expected to come back"
     )
 
 
-def _expect_engine(params: Params, version: tuple[int, ...]) -> Expectation:
+def _expect_engine(params: Params, version: tuple[int, ...], environment: Environment) -> Expectation:
     if params["cleanup"] == "off":
-        reason = "nobody ends the EngineCore of a killed actor, and it watches no parent (vllm#55510)"
+        reason = f"nobody ends the EngineCore of a killed actor, and it watches no parent (vllm#55510){NOT_RUN}"
         return Expectation(verdict=VerdictName.REPRODUCED, reason=reason, signature="engine survives")
-    if params["layer"] == "ray_tp2" and params["cleanup"] != "direct":
+    ray = release(environment.packages.get("ray", ""))
+    direct = params["cleanup"] == "direct" or (params["cleanup"] == "default" and bool(ray) and ray < GROUPED)
+    if params["layer"] == "ray_tp2" and not direct:
         reason = "the raylet ends everything that the killed actor had started, the workers too (its group, or orphans)"
+        reason += NOT_RUN if params["cleanup"] == "subreaper" else ""
         return Expectation(verdict=VerdictName.ABSENT, reason=reason)
     if version and version < FIXED and int(params["graphs"]):
         if params["runner"] != "v2":
@@ -115,6 +121,7 @@ def _expect_engine(params: Params, version: tuple[int, ...]) -> Expectation:
         reason = "up to 0.21 a worker calls ncclCommDestroy on its main thread, and v2 holds its graphs (vllm#39846)"
         return Expectation(verdict=VerdictName.REPRODUCED, reason=reason, signature="workers survive")
     reason = "since 0.22 the workers abort on a thread and wait 5 s for it; gone in 5 s on two H200s (0.26)"
+    reason += NOT_RUN if direct and params["layer"] == "ray_tp2" else ""
     return Expectation(verdict=VerdictName.ABSENT, reason=reason)
 
 
@@ -128,7 +135,7 @@ def _why_not(params: Params) -> str:
     if params["peer"] == "destroys":
         return "nothing is on its way and no graph is held"
     if params["destroy"] == "abort_main":
-        return "ncclCommAbort lets the proxy's thread close the connections of its peers itself"
+        return f"ncclCommAbort lets the proxy's thread close the connections of its peers itself{NOT_RUN}"
     return "a dead peer has closed its connections, and nothing else is on its way"
 
 
@@ -264,6 +271,8 @@ def _other_engine(params: Params, found: Mapping[str, Any]) -> str | None:
         return f"graphs captured by the workers: {found['captured']}"
     if params["runner"] not in {"default", found.get("runner")}:
         return f"model runner of the workers: {found.get('runner')}"
+    if params["graphs"] != "0" and found.get("all_reduce", "nccl") != "nccl":
+        return f"the graphs hold another all-reduce than NCCL's: {found['all_reduce']}"
     return None
 
 

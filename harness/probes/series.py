@@ -80,12 +80,11 @@ class ReadingSeries:
             self._result = self._collect(self._child)
         return self._result
 
-    def close(self) -> None:
-        """End the process, so that it has no device open any more; one that is blocked in the kernel is left."""
-        for child in (self._child, self._killed):
-            if child is not None:
-                end_helper(child)
+    def close(self) -> tuple[int, ...]:
+        """End the process, so that it has no device open any more; return the pids that do not end, as they cannot."""
+        children = [child for child in (self._child, self._killed) if child is not None]
         self._child = self._killed = None
+        return tuple(child.pid for child in children if not end_helper(child))
 
     def _ending(self) -> str:
         """Return why no process can be started: the one that was killed is still there."""

@@ -171,6 +171,7 @@ class CaptureJob:
                     env={**os.environ, "PYTHONPATH": os.pathsep.join([PROJECT, os.environ.get("PYTHONPATH", "")])},
                 )  # fmt: skip
         except OSError as error:
+            (self._folder / RAS).unlink(missing_ok=True)
             self._sink(HarnessNote(note=f"NCCL's RAS service was not asked: {error}"))
             return None
         self._helpers.add(child.pid)

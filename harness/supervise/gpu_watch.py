@@ -74,8 +74,8 @@ class GpuWatch:
 
     def close(self) -> None:
         """End the process that asks, so that it is no holder of a GPU when somebody looks for those that are left."""
-        if self._series is not None:
-            self._series.close()
+        for pid in self._series.close() if self._series is not None else ():
+            self._sink(HarnessNote(note=f"pid {pid}, which asked for samples of the GPUs, does not end on SIGKILL"))
 
     def _collect(self, series: ReadingSeries, now: float) -> None:
         found = series.poll()

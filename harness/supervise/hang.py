@@ -22,7 +22,7 @@ from harness.record import Sink
 from harness.roles import role
 from harness.supervise.activity import Activity
 from harness.supervise.ledger import Ledger
-from harness.supervise.waitgraph import Graph, Node, culprits, dead_processes, explain
+from harness.supervise.waitgraph import Graph, Node, culprits, dead_processes, explain, with_clients
 from harness.supervise.waits import outside_holders, read_graph
 
 INTERVAL_S: Final = 1.0
@@ -93,6 +93,8 @@ class HangDetector:
         self._running: frozenset[ProcessKey] = frozenset()
         self._names: Mapping[ProcessKey, str] = {}
         self._said: set[tuple[str, tuple[ProcessKey, ...]]] = set()
+        self._visited: frozenset[ProcessKey] = frozenset()
+        """Servers that have had a client."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hang")
         self._job: Future[list[tuple[Suspected, bool]]] | None = None
         self._new: list[tuple[Suspected, bool]] = []
@@ -282,8 +284,11 @@ class HangDetector:
 
     def _polling(self, graph: Graph, running: Mapping[ProcessKey, str], now: float) -> None:
         """A tree in which only polling goes on, and whose main threads wait for each other, is suspected."""
+        self._visited |= with_clients(graph)
         dead = frozenset(
-            key for key in dead_processes(graph, polling_is_life=False) if not BACKGROUND.match(running.get(key, ""))
+            key
+            for key in dead_processes(graph, polling_is_life=False, visited=self._visited)
+            if not BACKGROUND.match(running.get(key, ""))
         )
         if not dead or any(self._moves(key) for key in dead):
             self._since.pop("polling", None)

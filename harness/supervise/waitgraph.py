@@ -65,8 +65,15 @@ class Graph:
         return [node for node in self.nodes if node.process == process]
 
 
-def live_nodes(graph: Graph, *, polling_is_life: bool) -> frozenset[tuple[ProcessKey, int]]:
-    """Return the threads (process and tid) that can still be woken."""
+def live_nodes(
+    graph: Graph, *, polling_is_life: bool, visited: frozenset[ProcessKey] = frozenset()
+) -> frozenset[tuple[ProcessKey, int]]:
+    """Return the threads (process and tid) that can still be woken.
+
+    A server over ZeroMQ waits for its first client, as the coordinator of vLLM's data parallelism does for engines that
+    take a minute to start. ``visited`` are those that somebody had connected to before (`with_clients`).
+    """
+    visited |= with_clients(graph)
     spawning = {
         child
         for node in graph.nodes
@@ -77,7 +84,7 @@ def live_nodes(graph: Graph, *, polling_is_life: bool) -> frozenset[tuple[Proces
     live = {
         _id(node)
         for node in graph.nodes
-        if _alive_by_itself(node, polling_is_life=polling_is_life)
+        if _alive_by_itself(node, visited, polling_is_life=polling_is_life)
         and not (node.wait.kind is WaitKind.OPEN_TO_READ and not polling_is_life and node.process in spawning)
     }
     count = -1
@@ -88,9 +95,11 @@ def live_nodes(graph: Graph, *, polling_is_life: bool) -> frozenset[tuple[Proces
     return frozenset(live)
 
 
-def dead_processes(graph: Graph, *, polling_is_life: bool) -> frozenset[ProcessKey]:
-    """Return the processes in which no thread can be woken any more."""
-    live = {process for process, _ in live_nodes(graph, polling_is_life=polling_is_life)}
+def dead_processes(
+    graph: Graph, *, polling_is_life: bool, visited: frozenset[ProcessKey] = frozenset()
+) -> frozenset[ProcessKey]:
+    """Return the processes in which no thread can be woken any more; ``visited`` as for `live_nodes`."""
+    live = {process for process, _ in live_nodes(graph, polling_is_life=polling_is_life, visited=visited)}
     return frozenset({node.process for node in graph.nodes} - live)
 
 
@@ -141,11 +150,13 @@ def _id(node: Node) -> tuple[ProcessKey, int]:
     return node.process, node.wait.tid
 
 
-def _alive_by_itself(node: Node, *, polling_is_life: bool) -> bool:  # noqa: PLR0911 - one case a kind
+def _alive_by_itself(  # noqa: PLR0911 - one case a kind
+    node: Node, visited: frozenset[ProcessKey], *, polling_is_life: bool
+) -> bool:
     wait = node.wait
     if not polling_is_life and not node.is_main and RUNTIME_THREAD.match(wait.name):
         # On a busy machine one that beats is runnable most of the time; its work shows as processor time.
-        return wait.name.startswith(ZMQ_THREAD) and _awaits_clients(node)
+        return node.process not in visited and _listens(node)
     if wait.kind in {WaitKind.RUNNING, WaitKind.SLEEP, WaitKind.SIGNAL, WaitKind.OPEN_TO_READ, WaitKind.OTHER}:
         return True
     if wait.kind is WaitKind.OPEN:
@@ -159,13 +170,18 @@ def _alive_by_itself(node: Node, *, polling_is_life: bool) -> bool:  # noqa: PLR
     return any(waker.outside for waker in node.wakers)
 
 
-def _awaits_clients(node: Node) -> bool:
-    """Whether it waits on sockets that listen and on no connection: the process serves, and nobody has come yet.
+def _listens(node: Node) -> bool:
+    return node.wait.name.startswith(ZMQ_THREAD) and any(waker.outside == LISTENING for waker in node.wakers)
 
-    So a coordinator of vLLM's data parallelism waits for engines that take a minute to start.
-    """
-    connected = any(waker.processes - {node.process} for waker in node.wakers)
-    return not connected and any(waker.outside == LISTENING for waker in node.wakers)
+
+def with_clients(graph: Graph) -> frozenset[ProcessKey]:
+    """Return the processes that have a connection over ZeroMQ, whichever thread of the library has it."""
+    return frozenset(
+        node.process
+        for node in graph.nodes
+        if node.wait.name.startswith(ZMQ_THREAD)
+        and any(waker.processes - {node.process} or waker.outside not in {"", LISTENING} for waker in node.wakers)
+    )
 
 
 def _can_be_woken(node: Node, live: set[tuple[ProcessKey, int]], processes: set[ProcessKey]) -> bool:

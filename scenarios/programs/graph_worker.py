@@ -14,6 +14,8 @@ ALL_REDUCES: Final = {
 }
 """Attributes of vLLM's communicator in the order in which it asks them (0.26: ``cuda_communicator.py``)."""
 
+RUNNERS: Final = {"vllm.v1.worker.gpu_model_runner": "v1", "vllm.v1.worker.gpu.model_runner": "v2"}
+
 
 def all_reduce_of(communicator: Any) -> str:
     """Return which all-reduce a communicator of vLLM asks first, of those that it did not disable; else ``none``."""
@@ -39,7 +41,7 @@ class GraphExtension:
             int(compilation_counter.num_cudagraph_captured), len(graphs)
         )  # one of vLLM's runners has no count
         return {
-            "runner": "v2" if type(runner).__module__ == "vllm.v1.worker.gpu.model_runner" else "v1",
+            "runner": RUNNERS.get(type(runner).__module__, "unknown"),
             "mode": getattr(mode, "name", str(mode)),
             "captured": captured,
             "all_reduce": all_reduce_of(get_tp_group().device_communicator),

@@ -48,6 +48,8 @@ def local_ray(*, logical_cpus: int, logical_gpus: int = 0) -> Iterator[None]:
 
 def leased_gpus() -> int:
     """Return how many GPUs the supervisor has leased to this program, which sees no others; 0 on a machine without."""
+    if not any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/kfd")):
+        return 0  # what the variables say is the user's, and no lease
     listed = os.environ.get("CUDA_VISIBLE_DEVICES") or os.environ.get("HIP_VISIBLE_DEVICES") or ""
     return len(list(filter(None, listed.split(","))))
 

@@ -15,7 +15,7 @@ import psutil
 from harness import child
 from scenarios.programs.engine_args import prepare_environment
 from scenarios.programs.local_ray import local_ray
-from scenarios.programs.nccl_destroy_vllm import DEFAULTS, TOKENS, WORKER, start_engine, titled, watch
+from scenarios.programs.nccl_destroy_vllm import DEFAULTS, TOKENS, WORKER, start_engine, titled, told, watch
 
 RANKS: Final = 2
 GONE_S: Final = 10.0
@@ -38,8 +38,7 @@ class Holder:
         states: list[Any] = self._engine.collective_rpc("graph_state")
         sampling = SamplingParams(max_tokens=TOKENS, ignore_eos=True)
         self._engine.generate(["the crash cart"], sampling, use_tqdm=False)
-        captured = [state["captured"] for state in states]
-        return {"vllm": self._version, "captured": captured, "runner": states[0]["runner"], "pid": self._pid}
+        return {"vllm": self._version, "pid": self._pid, **told(states)}
 
 
 def kill(actor: Any, pid: int) -> None:
@@ -69,7 +68,7 @@ def main() -> None:
             child.observe_error("engine_failed", error)
             child.finish()
             return
-        child.mark("engine", vllm=found["vllm"], captured=found["captured"], runner=found["runner"])
+        child.mark("engine", **{name: value for name, value in found.items() if name != "pid"})
         family = [*titled("VLLM::EngineCore"), *titled(WORKER)]
         child.mark("family", pids=[process.pid for process in family])
         kill(actor, int(found["pid"]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -66,6 +67,12 @@ def start_engine(*, graphs: bool) -> Any:
     return vllm.LLM(**arguments), vllm.__version__
 
 
+def told(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the workers of an engine say of themselves (`GraphExtension`), ready for a mark."""
+    captured = [state["captured"] for state in states]
+    return {"captured": captured, "runner": states[0]["runner"], "all_reduce": states[0]["all_reduce"]}
+
+
 def watch(engine_workers: list[psutil.Process]) -> None:
     """Record who is left, what they hold, and when they were gone."""
     begin = time.monotonic()
@@ -92,8 +99,7 @@ def main() -> None:
         with child.phase("engine_start"):
             engine, version = start_engine(graphs=settings["graphs"] != "0")
             states: list[Any] = engine.collective_rpc("graph_state")
-        captured = [state["captured"] for state in states]
-        child.mark("engine", vllm=version, captured=captured, runner=states[0]["runner"])
+        child.mark("engine", vllm=version, **told(states))
         with child.phase("generate"):
             from vllm import SamplingParams
 

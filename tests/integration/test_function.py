@@ -140,12 +140,15 @@ def test_a_child_of_the_first_moment_is_seen(run: Run, monkeypatch: pytest.Monke
 
 def test_the_number_of_a_former_helper_hides_nobody(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tools for stacks come and go, and the kernel gives their numbers to others: here every number was one of them."""
-    numbers = range(2, int(Path("/proc/sys/kernel/pid_max").read_text()))
+
+    class Everybody(set[int]):
+        def __contains__(self, pid: object) -> bool:
+            return True
 
     class AfterManyTools(Observer):
         def __init__(self, *arguments: Any) -> None:  # noqa: ANN401 - handed on
             super().__init__(*arguments)
-            self.helpers.update(numbers)
+            self.helpers = Everybody()
 
     monkeypatch.setattr("harness.supervise.loop.Observer", AfterManyTools)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.events import ProcessKey
 from harness.probes.threads import Wait, WaitKind
-from harness.supervise.waitgraph import LISTENING, Graph, Node, Wakers, culprits, dead_processes
+from harness.supervise.waitgraph import LISTENING, Graph, Node, Wakers, culprits, dead_processes, with_clients
 
 A, B = ProcessKey(1, 1), ProcessKey(2, 1)
 
@@ -67,6 +67,22 @@ def test_a_server_that_nobody_has_come_to_waits_for_clients() -> None:
     assert dead(main, visited, stuck, polling_is_life=False) == {A, B}
     beat = node(A, WaitKind.DESCRIPTORS, on(A), tid=7, name="ZMQbg/IO/0", timed=True)
     assert dead(main, beat, polling_is_life=False) == {A}, "it listens nowhere"
+
+
+def test_a_server_that_had_clients_has_more_to_wait_for_than_the_next_one() -> None:
+    """The library may serve with several threads, one for those who listen; and a client that has gone was one."""
+    main = node(A, WaitKind.DESCRIPTORS, on(A), timed=True)
+    door = node(A, WaitKind.DESCRIPTORS, Wakers(outside=LISTENING), on(A), tid=7, name="ZMQbg/IO/0")
+    guest = node(A, WaitKind.DESCRIPTORS, on(B), tid=8, name="ZMQbg/IO/1")
+    stuck = node(B, WaitKind.DESCRIPTORS, on(A))
+    assert dead(main, door, guest, stuck, polling_is_life=False) == {A, B}
+    foreign = node(
+        A, WaitKind.DESCRIPTORS, Wakers(outside="a socket whose other end is outside"), tid=8, name="ZMQbg/IO/1"
+    )
+    assert with_clients(Graph(nodes=(door, foreign))) == {A}
+    alone = Graph(nodes=(main, door))
+    assert dead_processes(alone, polling_is_life=False) == set()
+    assert dead_processes(alone, polling_is_life=False, visited=frozenset({A})) == {A}
 
 
 def test_a_main_thread_is_the_programs_own_whatever_a_runtime_calls_it() -> None:

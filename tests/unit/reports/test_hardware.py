@@ -123,12 +123,12 @@ def test_several_runs_have_one_page(run: Path, tmp_path: Path) -> None:
     one, other = one_with_gpus(run, tmp_path / "nccl"), tmp_path / "graphs"
     shutil.copytree(run, other)
     keep_all([one, other], tmp_path / "full")
-    keep_all([one, other], tmp_path / "full")
-    text = page(tmp_path / "full", "Suite gpu-full", ["Four GPUs, two lanes."])
+    keep_all([one, other], tmp_path / "full", ["Four.", "Two."])
+    text = page(tmp_path / "full", "Suite gpu-full")
     rows, second = len(load_rows(run)), load_rows(run)[1].cell
     assert f"\n{2 * rows} rows, " in text
     assert f"- [graphs](full/graphs): {rows} rows, " in text
-    assert text.index("[graphs](full/graphs)") < text.index("[nccl](full/nccl)") < text.index("Four GPUs, two lanes.")
+    assert text.index("[graphs](full/graphs)") < text.index("[nccl](full/nccl)") < text.index("Four.\n\nTwo.")
     assert text.count(second) == 2 * page(tmp_path / "full" / "graphs", "x").count(second)
     assert STACKS.rstrip() in text.partition("## Hangs")[2]
 
@@ -137,6 +137,29 @@ def test_a_folder_of_other_things_is_left_alone_by_several_runs(run: Path, tmp_p
     """As by one."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "guide.md").write_text("keep me")
-    with pytest.raises(RecordError):
-        keep_all([run, run], tmp_path / "docs")
+    shutil.copytree(run, tmp_path / "other")
+    with pytest.raises(RecordError, match="docs"):
+        keep_all([run, tmp_path / "other"], tmp_path / "docs")
     assert (tmp_path / "docs" / "guide.md").read_text() == "keep me"
+
+
+def test_runs_that_would_be_lost_are_refused(run: Path, tmp_path: Path) -> None:
+    """Two of one name, and one that lies in what is to be replaced; everything stays as it is."""
+    for place in ("a", "b"):
+        shutil.copytree(run, tmp_path / place / "out")
+    with pytest.raises(RecordError, match="two runs are called out"):
+        keep_all([tmp_path / "a" / "out", tmp_path / "b" / "out"], tmp_path / "full")
+    assert not (tmp_path / "full").exists()
+    keep_all([run], tmp_path / "full" / "one")
+    with pytest.raises(RecordError, match="lies in"):
+        keep_all([tmp_path / "full" / "one"], tmp_path / "full")
+    assert load_rows(tmp_path / "full" / "one")
+
+
+def test_one_run_replaces_several(run: Path, tmp_path: Path) -> None:
+    """The folder was a page's before, and is again."""
+    shutil.copytree(run, tmp_path / "other")
+    keep_all([run, tmp_path / "other"], tmp_path / "full", ["Two."])
+    keep_all([run], tmp_path / "full")
+    assert not (tmp_path / "full" / "other").exists()
+    assert "Two." not in page(tmp_path / "full", "x")
