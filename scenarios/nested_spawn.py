@@ -129,9 +129,9 @@ def oracle(attempt: Attempt) -> Judgement:
 def inner_workers(attempt: Attempt) -> Sequence[Process]:
     """Return vLLM's workers: by their title, or else spawned processes whose parent was spawned, too.
 
-    In one of some sixty recorded starts the engine's processes kept the title of multiprocessing's spawn: setproctitle
-    gives up silently when it cannot find the arguments in memory. Each spawn has arguments of its own; a process with
-    no title but its parent's is no worker, but a fork that ended before its exec was seen, such as ``uname``.
+    A process may keep the title of multiprocessing's spawn, where setproctitle does not find its arguments in memory
+    (`scenarios.programs.local_ray.keep_titles`). Each spawn has arguments of its own; a process with no title but its
+    parent's is no worker, but a fork that ended before its exec was seen, such as ``uname``.
     """
     spawned = {process.key: process.names for process in attempt.named(SPAWNED)}
     return attempt.named(WORKER) or [

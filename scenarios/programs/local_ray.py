@@ -54,6 +54,20 @@ def leased_gpus() -> int:
     return len(list(filter(None, listed.split(","))))
 
 
+def keep_titles() -> None:
+    """Let the processes that an actor spawns take titles; call it in the actor, before it starts any.
+
+    setproctitle finds the arguments of a process right before the first variable of its environment, and gives up
+    without a word if that one was changed or removed before. Ray orders an actor's environment anew each time, and vLLM
+    removes some variables: one start in sixty had no titles. A variable that nobody knows stands first from here on.
+    Not for a process that forks its children: they have this environment, which lies elsewhere in memory now.
+    """
+    kept = dict(os.environ)
+    os.environ.clear()
+    os.environ["CRASHCART_FIRST"] = "so that processes can take titles"
+    os.environ.update(kept)
+
+
 def _token_file(folder: Path) -> Path:
     """Give this Ray an authentication token of its own: without one, Ray leaves a new one in the home folder."""
     path = folder / "token"

@@ -14,7 +14,7 @@ import psutil
 
 from harness import child
 from scenarios.programs.engine_args import prepare_environment
-from scenarios.programs.local_ray import local_ray
+from scenarios.programs.local_ray import keep_titles, local_ray
 from scenarios.programs.nccl_destroy_vllm import DEFAULTS, TOKENS, WORKER, start_engine, titled, told, watch
 
 RANKS: Final = 2
@@ -28,6 +28,7 @@ class Holder:
     def __init__(self, *, graphs: bool) -> None:
         import os
 
+        keep_titles()
         self._engine, self._version = start_engine(graphs=graphs)
         self._pid = os.getpid()
 

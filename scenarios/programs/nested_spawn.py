@@ -148,13 +148,14 @@ def run_in_actor(settings: dict[str, str], environment: dict[str, str]) -> None:
     """Run the steps in a Ray actor, as verl does."""
     import ray
 
-    from scenarios.programs.local_ray import leased_gpus, local_ray
+    from scenarios.programs.local_ray import keep_titles, leased_gpus, local_ray
 
     class AsyncHost(Host):
         """An actor with a coroutine method is an asyncio actor: all of its methods run on one event loop."""
 
         async def begin(self) -> dict[str, Any]:
             """Bring the engine up on the actor's loop."""
+            keep_titles()
             return self.start()
 
     gpus = leased_gpus()

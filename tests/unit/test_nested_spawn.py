@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 
 from harness.attempt import Process
 from scenarios.nested_spawn import inner_workers
@@ -32,3 +37,29 @@ def test_a_fork_that_was_seen_before_its_exec_is_none() -> None:
 def test_a_title_is_enough() -> None:
     worker = child(CORE, 11, "VLLM::Worker")
     assert inner_workers(attempt({}, processes=(CORE, worker))) == [worker]
+
+
+TITLED = (
+    "import os\n"
+    "del os.environ['FIRST']\n"
+    "import setproctitle\n"
+    "setproctitle.setproctitle('VLLM::Worker')\n"
+    "print(open('/proc/self/cmdline').read().strip(chr(0)))\n"
+)
+SPAWNS = "import subprocess, sys\n{}\nsubprocess.run([sys.executable, '-c', sys.argv[1]], check=True)\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "titled"),
+    [("", False), ("from scenarios.programs.local_ray import keep_titles; keep_titles()", True)],
+    ids=["as it was", "kept"],
+)
+def test_a_process_takes_its_title_whatever_became_of_the_first_variable(before: str, *, titled: bool) -> None:
+    """Otherwise the signal of an injected cell finds nobody who is called the inner worker."""
+    pytest.importorskip("setproctitle")
+    program = [sys.executable, "-c", SPAWNS.format(before), TITLED]
+    done = subprocess.run(
+        ["env", "-i", "FIRST=1", f"PYTHONPATH={Path(__file__).parents[2]}", *program],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert (done.stdout.strip().strip("\0") == "VLLM::Worker") is titled
