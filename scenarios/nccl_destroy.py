@@ -43,7 +43,6 @@ DETECTED_S: Final = 15.0
 """A hang must have been noticed this long after its begin, in seconds."""
 DEEP: Final = 6
 """Calls below NCCL's that a reason names."""
-NOT_RUN: Final = "; not run with these settings yet"
 FIXED: Final = (0, 22)
 """First vLLM that aborts on a thread."""
 GROUPED: Final = (2, 57)
@@ -106,13 +105,12 @@ def _why(params: Params) -> str:
 
 def _expect_engine(params: Params, version: tuple[int, ...], environment: Environment) -> Expectation:
     if params["cleanup"] == "off":
-        reason = f"nobody ends the EngineCore of a killed actor, and it watches no parent (vllm#55510){NOT_RUN}"
+        reason = "nobody ends the EngineCore of a killed actor, and it watches no parent (vllm#55510)"
         return Expectation(verdict=VerdictName.REPRODUCED, reason=reason, signature="engine survives")
     ray = release(environment.packages.get("ray", ""))
     direct = params["cleanup"] == "direct" or (params["cleanup"] == "default" and bool(ray) and ray < GROUPED)
     if params["layer"] == "ray_tp2" and not direct:
         reason = "the raylet ends everything that the killed actor had started, the workers too (its group, or orphans)"
-        reason += NOT_RUN if params["cleanup"] == "subreaper" else ""
         return Expectation(verdict=VerdictName.ABSENT, reason=reason)
     if version and version < FIXED and int(params["graphs"]):
         if params["runner"] != "v2":
@@ -121,7 +119,6 @@ def _expect_engine(params: Params, version: tuple[int, ...], environment: Enviro
         reason = "up to 0.21 a worker calls ncclCommDestroy on its main thread, and v2 holds its graphs (vllm#39846)"
         return Expectation(verdict=VerdictName.REPRODUCED, reason=reason, signature="workers survive")
     reason = "since 0.22 the workers abort on a thread and wait 5 s for it; gone in 5 s on two H200s (0.26)"
-    reason += NOT_RUN if direct and params["layer"] == "ray_tp2" else ""
     return Expectation(verdict=VerdictName.ABSENT, reason=reason)
 
 
@@ -135,7 +132,7 @@ def _why_not(params: Params) -> str:
     if params["peer"] == "destroys":
         return "nothing is on its way and no graph is held"
     if params["destroy"] == "abort_main":
-        return f"ncclCommAbort lets the proxy's thread close the connections of its peers itself{NOT_RUN}"
+        return "ncclCommAbort lets the proxy's thread close the connections of its peers itself"
     return "a dead peer has closed its connections, and nothing else is on its way"
 
 
@@ -271,6 +268,8 @@ def _other_engine(params: Params, found: Mapping[str, Any]) -> str | None:
         return f"graphs captured by the workers: {found['captured']}"
     if params["runner"] not in {"default", found.get("runner")}:
         return f"model runner of the workers: {found.get('runner')}"
+    if params["cleanup"] not in {"default", found.get("cleanup", params["cleanup"])}:
+        return f"Ray's settings for what a killed actor has started: {found['cleanup']}"
     if params["graphs"] != "0" and found.get("all_reduce", "nccl") != "nccl":
         return f"the graphs hold another all-reduce than NCCL's: {found['all_reduce']}"
     return None
@@ -299,13 +298,15 @@ def _survivor(attempt: Attempt, one: Mapping[str, Any]) -> str:
     """Say what a survivor held, and in which call of NCCL it stands, if its stacks were taken."""
     call, below = where(attempt.standing, int(one["pid"]))
     place = f", in {call}, below it {below}" if PLACE.search(call) else ""
-    return f"{one.get('title', 'a worker')} (pid {one['pid']}) held {one['mib']} MiB {one['alive_s']:g} s later{place}"
+    what = f"held {one['mib']} MiB" if one["mib"] is not None else "was there"
+    return f"{one.get('title', 'a worker')} (pid {one['pid']}) {what} {one['alive_s']:g} s later{place}"
 
 
 def _versions(attempt: Attempt, mark: str) -> dict[str, str]:
-    """Return what the program read off its stack; the axis ``runner`` only where one was asked for."""
+    """Return what the program read off its stack; the axes ``runner`` and ``cleanup`` where a value was asked for."""
     found = attempt.mark(mark)
-    names = ("torch", "nccl", "vllm", *(("runner",) if attempt.params["runner"] != "default" else ()))
+    asked = [name for name in ("runner", "cleanup") if attempt.params[name] != "default"]
+    names = ("torch", "nccl", "vllm", *asked)
     return {name: str(found.data[name]) for name in names if name in found.data} if found is not None else {}
 
 

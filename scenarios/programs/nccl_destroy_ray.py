@@ -13,6 +13,7 @@ from typing import Any, Final
 import psutil
 
 from harness import child
+from scenarios.nccl_destroy_matrix import CLEANUPS
 from scenarios.programs.engine_args import prepare_environment
 from scenarios.programs.local_ray import keep_titles, local_ray
 from scenarios.programs.nccl_destroy_vllm import DEFAULTS, TOKENS, WORKER, start_engine, titled, told, watch
@@ -54,6 +55,15 @@ def kill(actor: Any, pid: int) -> None:
         child.mark("actor_gone", pid=pid, seconds=round(time.monotonic() - begin, 2))
 
 
+def cleanup() -> str:
+    """Return the setting by which the raylet cleans up, or its variables where no setting of the scenario has them."""
+    (raylet,) = (one for one in psutil.Process().children(recursive=True) if one.name() == "raylet")
+    given = raylet.environ()
+    names = sorted({name for wanted in CLEANUPS.values() for name in wanted})
+    found = {name: given[name] for name in names if name in given}
+    return next((name for name, wanted in CLEANUPS.items() if wanted == found), str(found))
+
+
 def main() -> None:
     """Start, use, kill the actor, and look on."""
     import ray
@@ -69,7 +79,7 @@ def main() -> None:
             child.observe_error("engine_failed", error)
             child.finish()
             return
-        child.mark("engine", **{name: value for name, value in found.items() if name != "pid"})
+        child.mark("engine", cleanup=cleanup(), **{name: value for name, value in found.items() if name != "pid"})
         family = [*titled("VLLM::EngineCore"), *titled(WORKER)]
         child.mark("family", pids=[process.pid for process in family])
         kill(actor, int(found["pid"]))

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from harness import child
 from harness.outcome import Kind, VerdictName
 from harness.plan import plan
 from harness.probes.machine import read_environment
 from harness.record import read_run
 from harness.supervise.cookie import find_survivors
+from scenarios.nccl_destroy_matrix import CLEANUPS
 from scenarios.registry import all_scenarios
 from tests.integration.test_cli import crashcart
 
 pytestmark = pytest.mark.real_stack
 SHM = Path("/dev/shm")
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def listening() -> set[int]:
@@ -123,3 +130,19 @@ def test_effective_versions_are_read_off_the_programs(laptop: tuple[Path, list[d
     releases = {row["params"]["verl"]: row["effective"]["verl"] for row in rows if row["scenario"] == "actor_gc"}
     assert len(releases) >= 3
     assert all(asked == effective for asked, effective in releases.items())
+
+
+def test_rays_cleanup_is_read_off_a_real_raylet() -> None:
+    """Ray's settings reach the raylet by its environment, and are read there, not where they were asked for."""
+    program = (
+        "from scenarios.programs.local_ray import local_ray\n"
+        "from scenarios.programs.nccl_destroy_ray import cleanup\n"
+        "with local_ray(logical_cpus=1):\n"
+        "    print('found', cleanup(), flush=True)\n"
+    )
+    with tempfile.TemporaryDirectory(prefix="cc-", dir="/tmp") as folder:  # short enough for Ray's sockets
+        env = {**os.environ, **CLEANUPS["direct"], "PYTHONPATH": str(ROOT), child.SCRATCH: folder}
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, env=env, timeout=120, check=False
+        )
+    assert "found direct" in done.stdout.splitlines(), done.stderr[-1000:]

@@ -201,6 +201,25 @@ def test_a_survivor_whose_stack_was_taken_says_where_it_stands() -> None:
     assert "VLLM::Worker_TP0 (pid 77) held 1518 MiB 25 s later, in ncclCommDestroy, below it" in reason
 
 
+@pytest.mark.parametrize(
+    ("cleanup", "signature", "reason"),
+    [("off", "engine survives", "VLLM::EngineCore (pid 7) was there 25 s later"),
+     ("default", None, "Ray's settings for what a killed actor has started: default")],
+)  # fmt: skip
+def test_rays_settings_are_read_off_the_raylet(cleanup: str, signature: str | None, reason: str) -> None:
+    found = attempt(
+        ("engine", 1, {"captured": [3, 3], "cleanup": cleanup}),
+        FAMILY,
+        ("actor_gone", 1, {"pid": 5}),
+        ("workers", 1, {"left": [7], "seconds": 25.0}),
+        ("survivor", 1, {"pid": 7, "title": "VLLM::EngineCore", "mib": None, "alive_s": 25.0}),
+        layer="ray_tp2", destroy="shipped", graphs="1", cleanup="off",
+    )  # fmt: skip
+    judged = oracle(dataclasses.replace(found, processes=ENGINE))
+    assert (judged.verdict.signature, judged.verdict.reasons) == (signature, (reason,))
+    assert judged.effective["cleanup"] == cleanup
+
+
 def test_rays_settings_decide_who_is_left() -> None:
     """Ray ends the actor's children and its group, workers included; the children alone are enough from 0.22 on."""
     cells = plan(
