@@ -99,7 +99,7 @@ def expect(params: Params, environment: Environment) -> Expectation | None:
 
 
 def _expect_sglang(params: Params, environment: Environment) -> Expectation:
-    """By sglang#23581 and its comments; at TP=1 seen so on an H100, with more than one rank not run yet."""
+    """By sglang#23581 and its comments; seen so on an H100, and with two ranks on two H200s."""
     if params["all_reduce"] == "aiter" and environment.rocm is not None and release(environment.rocm) < WATCHDOG_FIXED:
         reason = "up to ROCm 7.2.0 the watchdog's query invalidates the capture; AITER's all-reduce gives it time"
         return Expectation(verdict=VerdictName.REPRODUCED, reason=f"{reason} (sglang#23581); not run on hardware")

@@ -268,8 +268,8 @@ def _other_engine(params: Params, found: Mapping[str, Any]) -> str | None:
         return f"graphs captured by the workers: {found['captured']}"
     if params["runner"] not in {"default", found.get("runner")}:
         return f"model runner of the workers: {found.get('runner')}"
-    if params["cleanup"] not in {"default", found.get("cleanup", params["cleanup"])}:
-        return f"Ray's settings for what a killed actor has started: {found['cleanup']}"
+    if params["cleanup"] not in {"default", _cleanup(found) or params["cleanup"]}:
+        return f"Ray's settings for what a killed actor has started: {_cleanup(found)}"
     if params["graphs"] != "0" and found.get("all_reduce", "nccl") != "nccl":
         return f"the graphs hold another all-reduce than NCCL's: {found['all_reduce']}"
     return None
@@ -306,8 +306,16 @@ def _versions(attempt: Attempt, mark: str) -> dict[str, str]:
     """Return what the program read off its stack; the axes ``runner`` and ``cleanup`` where a value was asked for."""
     found = attempt.mark(mark)
     asked = [name for name in ("runner", "cleanup") if attempt.params[name] != "default"]
-    names = ("torch", "nccl", "vllm", *asked)
-    return {name: str(found.data[name]) for name in names if name in found.data} if found is not None else {}
+    if found is None:
+        return {}
+    data = {**found.data, **({"cleanup": _cleanup(found.data)} if "cleanup" in found.data else {})}
+    return {name: str(data[name]) for name in ("torch", "nccl", "vllm", *asked) if name in data}
+
+
+def _cleanup(found: Mapping[str, Any]) -> str | None:
+    """Return which of the scenario's settings the raylet had, by name, or its variables; ``None`` in older records."""
+    given = found.get("cleanup")
+    return None if given is None else next((name for name, wanted in CLEANUPS.items() if wanted == given), str(given))
 
 
 def _row(*suites: str, **params: str) -> Row:

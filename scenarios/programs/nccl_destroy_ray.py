@@ -13,12 +13,12 @@ from typing import Any, Final
 import psutil
 
 from harness import child
-from scenarios.nccl_destroy_matrix import CLEANUPS
 from scenarios.programs.engine_args import prepare_environment
 from scenarios.programs.local_ray import keep_titles, local_ray
 from scenarios.programs.nccl_destroy_vllm import DEFAULTS, TOKENS, WORKER, start_engine, titled, told, watch
 
 RANKS: Final = 2
+SETTINGS: Final = ("RAY_kill_child_processes_on_worker_exit", "RAY_process_group_cleanup_enabled")
 GONE_S: Final = 10.0
 """How long Ray may take to end the killed actor's own process, in seconds."""
 
@@ -55,13 +55,10 @@ def kill(actor: Any, pid: int) -> None:
         child.mark("actor_gone", pid=pid, seconds=round(time.monotonic() - begin, 2))
 
 
-def cleanup() -> str:
-    """Return the setting by which the raylet cleans up, or its variables where no setting of the scenario has them."""
+def cleanup() -> dict[str, str]:
+    """Return the variables by which the raylet knows what to do about what a dead worker has started."""
     (raylet,) = (one for one in psutil.Process().children(recursive=True) if one.name() == "raylet")
-    given = raylet.environ()
-    names = sorted({name for wanted in CLEANUPS.values() for name in wanted})
-    found = {name: given[name] for name in names if name in given}
-    return next((name for name, wanted in CLEANUPS.items() if wanted == found), str(found))
+    return {name: value for name, value in raylet.environ().items() if name.startswith(SETTINGS)}
 
 
 def main() -> None:
@@ -79,7 +76,8 @@ def main() -> None:
             child.observe_error("engine_failed", error)
             child.finish()
             return
-        child.mark("engine", cleanup=cleanup(), **{name: value for name, value in found.items() if name != "pid"})
+        said = {name: value for name, value in found.items() if name != "pid"}
+        child.mark("engine", cleanup={**cleanup()}, **said)
         family = [*titled("VLLM::EngineCore"), *titled(WORKER)]
         child.mark("family", pids=[process.pid for process in family])
         kill(actor, int(found["pid"]))

@@ -64,6 +64,7 @@ DEFAULTS: Final = {
     "servers": "1",
     "turns": "3",
     "dtype": "float32",
+    "hidden": "256",
     "device": "cpu",
 }
 
@@ -265,7 +266,7 @@ def run(settings: dict[str, str]) -> None:
         names,
         WORKER_ENVIRONMENT,
         {
-            "model": tiny_model("random"),
+            "model": tiny_model("wide" if settings["hidden"] == "2048" else "random"),
             "load_format": "auto",
             "max_model_len": CONTEXT,
             "dtype": settings["dtype"],

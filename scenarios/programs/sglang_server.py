@@ -1,6 +1,7 @@
 """A real SGLang server as a child of the program; it is asked over HTTP, so that no client has to fit its release.
 
-Written after the sources of 0.5.11 and 0.5.17, whose options and titles these are; 0.5.17 was run on an H100, TP=1.
+Written after the sources of 0.5.11 and 0.5.17, whose options and titles these are; 0.5.17 was run on an H100, and on
+two H200s with TP=2.
 """
 
 from __future__ import annotations

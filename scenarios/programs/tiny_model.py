@@ -1,8 +1,9 @@
 """A model small enough for any machine, made offline: real architecture and tokenizer, dummy weights.
 
-The folder holds no weights: load it with ``load_format="dummy"``. Only that of kind ``random`` does: dummy weights give
-the same answer to everything, so that answers could not be compared. Head size 64, since vLLM's CPU attention needs at
-least 32.
+The folder holds no weights: load it with ``load_format="dummy"``. Only those of the kinds ``random`` and ``wide`` do:
+dummy weights give the same answer to everything, so that answers could not be compared. ``wide`` has rows as long as
+those of a real model of a billion parameters, for what depends on how their sums are cut (0.8 GB). Head size 64, since
+vLLM's CPU attention needs at least 32.
 """
 
 from __future__ import annotations
@@ -38,7 +39,15 @@ MOE: Final[dict[str, Any]] = {
     "num_local_experts": 4,
     "num_experts_per_tok": 2,
 }
-KINDS: Final = {"dense": DENSE, "moe": MOE, "random": DENSE}
+WIDE: Final[dict[str, Any]] = DENSE | {
+    "hidden_size": 2048,
+    "intermediate_size": 5632,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+}
+KINDS: Final = {"dense": DENSE, "moe": MOE, "random": DENSE, "wide": WIDE}
+WITH_WEIGHTS: Final = frozenset({"random", "wide"})
 COMMON: Final[dict[str, Any]] = {
     "vocab_size": VOCABULARY,
     "max_position_embeddings": 4096,
@@ -53,7 +62,7 @@ COMMON: Final[dict[str, Any]] = {
 
 
 def tiny_model(kind: str = "dense") -> str:
-    """Return the folder of a tiny model of a kind (``dense``, ``moe`` or ``random``), made on the first call.
+    """Return the folder of a tiny model of a kind (``dense``, ``moe``, ``random`` or ``wide``), made on the first call.
 
     The folder lies below ``CRASHCART_CACHE``; it is moved into place in one step, so that runs can share it.
     """
@@ -63,7 +72,7 @@ def tiny_model(kind: str = "dense") -> str:
         base.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=base))
         _write(building, KINDS[kind])
-        if kind == "random":
+        if kind in WITH_WEIGHTS:
             _write_weights(building, KINDS[kind])
         try:
             building.rename(target)

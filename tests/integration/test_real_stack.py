@@ -135,14 +135,15 @@ def test_effective_versions_are_read_off_the_programs(laptop: tuple[Path, list[d
 def test_rays_cleanup_is_read_off_a_real_raylet() -> None:
     """Ray's settings reach the raylet by its environment, and are read there, not where they were asked for."""
     program = (
+        "import json\n"
         "from scenarios.programs.local_ray import local_ray\n"
         "from scenarios.programs.nccl_destroy_ray import cleanup\n"
         "with local_ray(logical_cpus=1):\n"
-        "    print('found', cleanup(), flush=True)\n"
+        "    print(json.dumps(cleanup()), flush=True)\n"
     )
     with tempfile.TemporaryDirectory(prefix="cc-", dir="/tmp") as folder:  # short enough for Ray's sockets
         env = {**os.environ, **CLEANUPS["direct"], "PYTHONPATH": str(ROOT), child.SCRATCH: folder}
         done = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, env=env, timeout=120, check=False
         )
-    assert "found direct" in done.stdout.splitlines(), done.stderr[-1000:]
+    assert json.dumps(CLEANUPS["direct"]) in done.stdout.splitlines(), done.stderr[-1000:]

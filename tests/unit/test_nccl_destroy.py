@@ -15,6 +15,7 @@ from harness.events import ProcessKey
 from harness.outcome import VerdictName
 from harness.plan import plan
 from scenarios.nccl_destroy import SCENARIO, oracle, stuck_in, where
+from scenarios.nccl_destroy_matrix import CLEANUPS
 from scenarios.programs import gpu_memory
 from tests.unit.attempts import process
 from tests.unit.test_plan import MACHINE
@@ -208,7 +209,7 @@ def test_a_survivor_whose_stack_was_taken_says_where_it_stands() -> None:
 )  # fmt: skip
 def test_rays_settings_are_read_off_the_raylet(cleanup: str, signature: str | None, reason: str) -> None:
     found = attempt(
-        ("engine", 1, {"captured": [3, 3], "cleanup": cleanup}),
+        ("engine", 1, {"captured": [3, 3], "cleanup": CLEANUPS[cleanup]}),
         FAMILY,
         ("actor_gone", 1, {"pid": 5}),
         ("workers", 1, {"left": [7], "seconds": 25.0}),

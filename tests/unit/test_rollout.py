@@ -60,13 +60,14 @@ def test_each_mechanism_has_its_own_signature(
 
 
 def test_what_a_row_tells_besides_its_verdict() -> None:
-    marks = [("rolled_out", DONE), AGREED, ("server_ready", {"executor": "a.b.NamedActorExecutor", "dtype": "float32"})]
+    facts = {"executor": "a.b.NamedActorExecutor", "dtype": "float32", "hidden": "256"}
+    marks = [("rolled_out", DONE), AGREED, ("server_ready", facts)]
     attempt = Attempt(
         cell="c", attempt=1, params={"fault": "none"}, started_ns=0, end="exited", nonce=True,
         marks=tuple(Mark(name=name, pid=1, t_ns=0, data=data) for name, data in marks),
     )  # fmt: skip
     judged = oracle(attempt)
-    assert judged.effective == {"executor": "NamedActorExecutor", "servers": "1", "dtype": "float32"}
+    assert judged.effective == {"executor": "NamedActorExecutor", "servers": "1", "dtype": "float32", "hidden": "256"}
     assert judged.throughput == {
         "output_tok_s": 700.0, "requests_failed": 0.0, "prefix_cache_hit_rate": 0.25, "agreement": 1.0,
     }  # fmt: skip

@@ -57,11 +57,12 @@ class RolloutServer:
 
     async def facts(self) -> dict[str, Any]:
         """Return what is really in use."""
-        parallel = self.engine.vllm_config.parallel_config
+        parallel, model = self.engine.vllm_config.parallel_config, self.engine.vllm_config.model_config
         return {
             "pid": os.getpid(),
             "executor": str(parallel.distributed_executor_backend),
-            "dtype": str(self.engine.vllm_config.model_config.dtype).removeprefix("torch."),
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "hidden": str(model.get_hidden_size()),
         }
 
     async def sleep(self) -> None:
