@@ -1,8 +1,12 @@
 """What supervision costs: process spawns and vLLM's tokens per second, bare and watched in turns.
 
     python benchmarks/overhead.py spawns [--rounds 15]   2,000 spawns; also with the connector
-    python benchmarks/overhead.py vllm [--rounds 5]      offline generation with a tiny model on the CPU stack
+    python benchmarks/overhead.py vllm [--rounds 5]      offline generation: alternating runs
     python benchmarks/overhead.py turns [--rounds 40]    the same in one run, its supervisor paused in every other turn
+
+``--model`` says what generates: ``tiny``, whose host does nearly all the work, or ``8b``, the shape of Llama 3.1 8B
+with dummy weights and CUDA graphs, whose GPU does (18 GB of its memory). A machine with a GPU takes ``8b`` by itself.
+``turns`` ended by Ctrl-C or SIGTERM counts the rounds that it had.
 
 Every round runs each way once, in an order that turns round by round. For ``spawns`` and ``vllm`` the ratio is of the
 medians; for ``turns`` it is the median of the rounds' own ratios, each watched turn against the bare one beside it, as
@@ -53,18 +57,38 @@ ENGINE: Final = (
     "from scenarios.programs.engine_args import engine_settings, prepare_environment\n"
     "prepare_environment()\n"
     "from vllm import LLM, SamplingParams\n"
-    "llm = LLM(**engine_settings())\n"
+    "llm = LLM(**engine_settings(**@settings))\n"
     "some = SamplingParams(max_tokens=256, ignore_eos=True, temperature=0)\n"
     "prompts = [{'prompt_token_ids': [5 + n, 6, 7]} for n in range(16)]\n"
     "def generate():\n"
     "    began = time.monotonic()\n"
-    "    for _ in range(4):\n"
+    "    for _ in range(@batches):\n"
     "        llm.generate(prompts, some, use_tqdm=False)\n"
-    "    print('figure', 4 * 16 * 256 / (time.monotonic() - began), flush=True)\n"
+    "    print('figure', @batches * 16 * 256 / (time.monotonic() - began), flush=True)\n"
     "llm.generate(prompts, some, use_tqdm=False)\n"
 )
 GENERATE: Final = ENGINE + "for _ in range(10):\n    generate()\n"
 TURNS: Final = ENGINE + "import os\nprint('ready', os.getpid(), flush=True)\nfor _ in sys.stdin:\n    generate()\n"
+MODELS: Final[dict[str, tuple[dict[str, object], int]]] = {
+    "tiny": ({}, 4),
+    "8b": (
+        {
+            "hf_overrides": {
+                "hidden_size": 4096,
+                "intermediate_size": 14336,
+                "num_hidden_layers": 32,
+                "num_attention_heads": 32,
+                "num_key_value_heads": 8,
+                "head_dim": 128,
+            },
+            "dtype": "bfloat16",
+            "enforce_eager": False,
+            "gpu_memory_utilization": 0.4,
+        },
+        2,
+    ),
+}
+"""Each model's settings, and how many batches of 16 requests make a figure: some seconds."""
 MOST_SPAWN: Final = 1.03
 LEAST_TOK_S: Final = 0.99
 WAYS: Final = {"bare": None, "watched": (), "connector": ("--connector",)}
@@ -101,13 +125,22 @@ def figure(program: str, way: str) -> float:
     return statistics.median(float(line.split()[1]) for line in out.splitlines() if line.startswith("figure "))
 
 
-def take_turns(rounds: int) -> Turns:
-    """Run one engine under one supervisor and return the figures of the turns with and without it."""
+def with_model(program: str, model: str) -> str:
+    """Return a program with a model's settings in it."""
+    settings, batches = MODELS[model]
+    return program.replace("@settings", repr(settings)).replace("@batches", str(batches))
+
+
+def take_turns(rounds: int, model: str) -> Turns:
+    """Run one engine under one supervisor and return the figures of the turns with and without it.
+
+    An interrupt, or SIGTERM, ends it with the turns that there are.
+    """
     found = Turns()
     with (
         tempfile.TemporaryDirectory(prefix="cc-") as folder,
         subprocess.Popen(
-            watched(TURNS, folder),
+            watched(with_model(TURNS, model), folder),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -117,8 +150,12 @@ def take_turns(rounds: int) -> Turns:
     ):
         try:
             _turns(supervisor, rounds, found)
+        except KeyboardInterrupt:
+            supervisor.terminate()
         finally:
             supervisor.send_signal(signal.SIGCONT)  # Popen waits for it, whatever went wrong
+    whole = min(map(len, found.figures.values()))
+    found.figures = {way: some[:whole] for way, some in found.figures.items()}
     return found
 
 
@@ -188,33 +225,44 @@ def paired(some: Sequence[float], others: Sequence[float]) -> tuple[float, float
     return statistics.median(pairs), medians[100], medians[1900]
 
 
+def take_rounds(what: str, rounds: int, model: str) -> dict[str, list[float]]:
+    """Run every way once a round and return the figures of each."""
+    program = SPAWNS if what == "spawns" else with_model(GENERATE, model)
+    ways = list(WAYS) if what == "spawns" else ["bare", "watched"]
+    found: dict[str, list[float]] = {way: [] for way in ways}
+    for number in range(rounds):
+        for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
+            found[way].append(figure(program, way))
+            print(f"\rround {number + 1} of {rounds}: {way} {found[way][-1]:.2f}   ", end="", file=sys.stderr)
+    return found
+
+
 def main() -> None:
     """Run the rounds and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["spawns", "vllm", "turns"])
     parser.add_argument("--rounds", type=int)
+    parser.add_argument("--model", choices=MODELS, default="8b" if Path("/dev/nvidiactl").exists() else "tiny")
     options = parser.parse_args()
     spawns = options.what == "spawns"
     if not spawns and find_spec("vllm") is None:
         sys.exit("vLLM is not installed here: make stack")
-    ways = list(WAYS) if spawns else ["bare", "watched"]
     rounds = options.rounds or {"spawns": 15, "vllm": 5, "turns": 40}[options.what]
-    found: dict[str, list[float]] = {way: [] for way in ways}
-    turns = take_turns(rounds) if options.what == "turns" else None
-    if turns is not None:
-        found = turns.figures
-    against = interval if turns is None else paired
-    for number in range(rounds if turns is None else 0):
-        for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
-            found[way].append(figure(SPAWNS if spawns else GENERATE, way))
-            print(f"\rround {number + 1} of {rounds}: {way} {found[way][-1]:.2f}   ", end="", file=sys.stderr)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    turns = take_turns(rounds, options.model) if options.what == "turns" else None
+    found = turns.figures if turns is not None else take_rounds(options.what, rounds, options.model)
     print(file=sys.stderr)
-    print(f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, {rounds} rounds")
+    rounds = len(found["bare"])
+    if not rounds:
+        sys.exit("it was interrupted before the end of a round")
+    against = interval if turns is None else paired
+    machine = f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
+    print(f"{machine}, {rounds} rounds{'' if spawns else f', model {options.model}'}")
     print(f"| way | {'2,000 spawns, s' if spawns else 'output tok/s'} | against bare | 90% interval |")
     print("|---|---|---|---|")
-    for way in ways:
-        ratio, low, high = against(found[way], found["bare"])
-        print(f"| {way} | {statistics.median(found[way]):.3f} | {ratio:.3f} | {low:.3f} to {high:.3f} |")
+    for way, figures in found.items():
+        ratio, low, high = against(figures, found["bare"])
+        print(f"| {way} | {statistics.median(figures):.3f} | {ratio:.3f} | {low:.3f} to {high:.3f} |")
     if turns is not None:
         share = 100 * turns.used_s / turns.watched_s
         print(f"the supervisor and its helpers used {share:.2f}% of one processor in watched turns")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -35,7 +37,7 @@ reads.kill(), other.kill(), reads.wait(), other.wait()
 
 def test_every_turn_has_its_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overhead, "TURNS", ENGINE.format(last=99))
-    found = overhead.take_turns(2)
+    found = overhead.take_turns(2, "tiny")
     assert found.figures == {"watched": [0.0, 3.0], "bare": [1.0, 2.0]}
     assert found.watched_s > 0
     assert 0 <= found.used_s < found.watched_s + 1
@@ -67,4 +69,15 @@ def test_an_engine_that_dies_ends_the_benchmark(monkeypatch: pytest.MonkeyPatch,
     """In turns 1 and 2 its supervisor is stopped, and holds the pipe open that nobody writes to any more."""
     monkeypatch.setattr(overhead, "TURNS", ENGINE.format(last=last))
     with pytest.raises(SystemExit, match="the engine ended before it said 'figure'"):
-        overhead.take_turns(2)
+        overhead.take_turns(2, "tiny")
+
+
+def test_an_interrupt_keeps_the_rounds_that_were_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fourth turn never ends; the third has no neighbour, and does not count."""
+    slow = ENGINE.replace('sys.exit("the engine dies")', "signal.pause()").replace("import os", "import signal, os")
+    monkeypatch.setattr(overhead, "TURNS", slow.format(last=3))
+    timer = threading.Timer(4, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
+    timer.start()
+    found = overhead.take_turns(2, "tiny")
+    timer.join()
+    assert found.figures == {"watched": [0.0], "bare": [1.0]}
