@@ -34,6 +34,8 @@ LEFT: Final = {
 """What is left on the machine, as findings call it."""
 WATCH: Final = "watch"
 """The scenario of watched commands: they cannot know a nonce, and their exit status stands in for it."""
+PYTEST: Final = "pytest"
+"""The scenario of supervised tests, whose cells are their node ids."""
 
 Oracle = Callable[[Attempt], Judgement]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from harness.judge import CRASHES, NOT_UNDONE, Row
+from harness.judge import CRASHES, NOT_UNDONE, PYTEST, WATCH, Row
 
 COLUMNS: Final = (
     "scenario", "cell", "kind", "expected", "verdict", "signature", "died of", "left behind", "tok/s", "s",
@@ -106,13 +107,18 @@ def summary(rows: Sequence[Row], directory: Path) -> str:
     """Return the lines below the table."""
     counts = Counter(row.as_expected for row in rows)
     parts = [f"{counts[True]} as expected", f"{counts[False]} not as expected", f"{counts[None]} without expectation"]
-    lines = ["", f"{len(rows)} rows: {', '.join(part for part in parts if not part.startswith('0 '))}"]
+    lines = ["", f"{counted(len(rows), 'row')}: {', '.join(part for part in parts if not part.startswith('0 '))}"]
     lines += [f"  {row.cell}: {row.verdict.value}: {'; '.join(row.reasons)}" for row in rows if to_be_told(row)]
     lines.append(f"evidence: {directory}/cells   again: crashcart report {directory}")
     if rows:
         shown = next((row for row in rows if row.as_expected is False), rows[0])
         lines.append(f"one row again: {rerun(shown)}")
     return "\n".join(lines)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is one."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def to_be_told(row: Row) -> bool:
@@ -122,7 +128,11 @@ def to_be_told(row: Row) -> bool:
 
 
 def rerun(row: Row) -> str:
-    """Return the command that runs one row again."""
+    """Return the command that runs one row again; which command was watched says ``run.json``."""
+    if row.scenario == WATCH:
+        return "crashcart watch -- COMMAND"
+    if row.scenario == PYTEST:
+        return f"pytest {shlex.quote(row.cell.removeprefix(f'{PYTEST}[').removesuffix(']'))}"
     return f"crashcart run {row.scenario} " + " ".join(f"-p {name}={value}" for name, value in row.params.items())
 
 

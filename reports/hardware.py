@@ -20,6 +20,7 @@ from typing import Any, Final
 from harness.errors import RecordError
 from harness.judge import Row
 from harness.record import EVENTS, MANIFEST, RESULTS, Manifest, read_manifest
+from reports.formats import counted
 from reports.load import load_rows
 from reports.markdown import escape, table
 from reports.redaction.names import Names
@@ -179,8 +180,7 @@ def _called(manifest: Manifest) -> str:
 
 def _count(rows: Sequence[Row]) -> str:
     good = sum(row.as_expected is True for row in rows)
-    count = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
-    return f"{count}, {good} as expected, {sum(row.wall_s for row in rows):.0f} s of attempts"
+    return f"{counted(len(rows), 'row')}, {good} as expected, {sum(row.wall_s for row in rows):.0f} s of attempts"
 
 
 def _machine(kept: Sequence[Kept]) -> Iterator[tuple[str, str]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -16,6 +17,7 @@ from harness.spec import OnHang
 from harness.supervise.hang import QUIET_S
 from harness.supervise.loop import Status
 from harness.watch import NOT_FOUND, CommandNotFoundError, Watched, WatchRequest, watch
+from reports.formats import counted
 from reports.publish import publish
 
 MOST: Final = 20
@@ -111,8 +113,12 @@ def command(  # noqa: PLR0913, PLR0917 - one argument per option
     return int(bool(watched.row.findings)) if by_findings else watched.code
 
 
-def _text(value: object) -> str:
-    return "".join(f"\n      {line}" for line in value) if isinstance(value, list) else str(value)
+def _told(finding: Mapping[str, Any]) -> str:
+    if finding["finding"] == "hang":
+        what = f"{finding['class']} ({'proved' if finding['proved'] else 'suspected'})"
+    else:
+        what = ", ".join(f"{key} {value}" for key, value in finding.items() if key not in {"finding", "reasons"})
+    return what + "".join(f"\n      {line}" for line in finding.get("reasons", ()))
 
 
 def _notice(status: Status) -> None:
@@ -128,13 +134,12 @@ def _report(watched: Watched) -> None:
     known = sum(bool(process.status and process.status.known) for process in processes)
     alive = [process for process in processes if process.died_ns is None]
     click.echo(
-        f"crashcart: {len(processes)} processes, {known} exit statuses known, {len(watched.row.findings)} findings; "
-        f"record in {watched.directory}",
+        f"crashcart: {len(processes)} processes, {known} exit statuses known, "
+        f"{counted(len(watched.row.findings), 'finding')}; record in {watched.directory}",
         file=sys.stderr,
     )
     for finding in watched.row.findings[:MOST]:
-        what = ", ".join(f"{key} {_text(value)}" for key, value in finding.items() if key != "finding")
-        click.echo(f"  {finding['finding']}: {what}", err=True)
+        click.echo(f"  {finding['finding']}: {_told(finding)}", err=True)
     if len(watched.row.findings) > MOST:
         click.echo(f"  and {len(watched.row.findings) - MOST} more: crashcart ps {watched.directory}", err=True)
     story = tell(watched.attempt)

@@ -10,12 +10,12 @@ from typing import Any, Final
 import pytest
 
 from harness import __version__
+from harness.judge import PYTEST
 from harness.outcome import Kind
 from harness.plan import Cell
 from harness.probes.machine import describe, read_environment
 from harness.record import Manifest, new_run_id
 
-SCENARIO: Final = "pytest"
 FOLDER: Final = pytest.StashKey[Path]()
 
 
@@ -59,12 +59,12 @@ def remove_if_empty(config: pytest.Config) -> None:
 
 def cell_of(item: pytest.Item) -> Cell:
     """Return the test as a cell, so that every report of crashcart can show it."""
-    return Cell(scenario=SCENARIO, id=f"{SCENARIO}[{item.nodeid}]", params={}, kind=Kind.NATIVE)
+    return Cell(scenario=PYTEST, id=f"{PYTEST}[{item.nodeid}]", params={}, kind=Kind.NATIVE)
 
 
 def new_folder(parent: Path, cell: Cell) -> Path:
     """Return a name that is free: a test may run several times in one session."""
-    name = cell.folder.removeprefix(f"{SCENARIO}-")
+    name = cell.folder.removeprefix(f"{PYTEST}-")
     folder, number = parent / name, 1
     while folder.exists():
         number += 1
@@ -79,7 +79,7 @@ def manifest(cell: Cell, folder: Path) -> Manifest:
         run=run,
         created=run.partition("-")[0],
         crashcart=__version__,
-        argv=("pytest", cell.id.removeprefix(f"{SCENARIO}[").removesuffix("]"), "in", folder.parent.name),
+        argv=("pytest", cell.id.removeprefix(f"{PYTEST}[").removesuffix("]"), "in", folder.parent.name),
         cells=(cell,),
         environment=_environment(),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,8 @@ def test_patience_is_an_option(tmp_path: Path) -> None:
     )  # fmt: skip
     assert ended.returncode == 124
     assert "nothing has moved for 3 s" in ended.stderr
+    assert re.search(r"^crashcart: .*, 1 finding; record in run$", ended.stderr, re.MULTILINE)
+    assert re.search(r"^  hang: \w+ \(suspected\)\n      \S", ended.stderr, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", [*IDLE, *ASKING, *BY_SIGNAL])

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from harness.cli.main import cli
 from harness.errors import UsageError
-from reports.formats import died_of, to_csv, to_json
+from reports.formats import died_of, rerun, summary, to_csv, to_json
 from reports.load import load_rows
 from reports.markdown import to_markdown
 from reports.publish import publish
@@ -51,6 +51,21 @@ def test_text_of_programs_cannot_break_a_table(run: Path) -> None:
     (line,) = (line for line in text.splitlines() if line.startswith("| sample "))
     assert r"a\|b &lt;script>" in line
     assert "@someone" not in text
+
+
+@pytest.mark.parametrize(
+    ("scenario", "cell", "command"),
+    [
+        ("sample", "sample[what=x]", "crashcart run sample -p what=crash -p how=plain"),
+        ("watch", "watch", "crashcart watch -- COMMAND"),
+        ("pytest", "pytest[tests/test_a.py::test_b[1-x]]", "pytest 'tests/test_a.py::test_b[1-x]'"),
+    ],
+)
+def test_the_command_that_runs_a_row_again(run: Path, scenario: str, cell: str, command: str) -> None:
+    """A watched command and a supervised test are no scenarios that could be run."""
+    row = sample.change(load_rows(run)[0], scenario=scenario, cell=cell)
+    assert rerun(row) == command
+    assert summary([row], run).splitlines()[1].startswith("1 row: ")
 
 
 @pytest.mark.parametrize(

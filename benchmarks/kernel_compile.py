@@ -1,0 +1,121 @@
+"""A real vLLM server whose start waits for a real nvcc, minutes long: no hang. With the compiler stopped: a hang.
+
+    python benchmarks/kernel_compile.py [--archs "8.0 9.0a 10.0a"]
+
+FlashInfer's sampling kernels are built with ``MAX_JOBS=1`` while the worker of a server on the CPU starts, in the phase
+that the program declares; each architecture adds about a minute. The control stops the compiler once for 20 s. No GPU
+is needed, but nvcc with the headers of cuRAND, something to link as ``libcudart`` and ``libcuda`` (``CPATH`` and
+``LIBRARY_PATH`` say where), and FlashInfer beside vLLM's CPU build (``pip install --no-deps flashinfer-python
+apache-tvm-ffi einops tabulate ninja nvidia-ml-py``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from harness.attempt import Attempt  # noqa: E402 - runs from a checkout
+from harness.record import read_run  # noqa: E402
+from harness.roles import role  # noqa: E402
+
+ASKED_S: Final = 120.0
+EXTENSION: Final = (
+    "from flashinfer.jit.sampling import gen_sampling_module\n"
+    "gen_sampling_module().build(verbose=False)\n"
+    "class Extension:\n"
+    "    pass\n"
+)
+"""The worker imports it when the engine starts, and it builds what vLLM's sampler would build on a GPU."""
+SERVER: Final = """
+import subprocess, sys, threading, time, urllib.request
+import psutil
+from harness import child
+from scenarios.programs.engine_args import prepare_environment
+from scenarios.programs.tiny_model import tiny_model
+
+def stop_compilers():
+    time.sleep(30)
+    some = [one for one in psutil.Process().children(recursive=True) if one.name() in ("cicc", "ptxas", "cudafe++")]
+    for one in some:
+        one.suspend()
+    time.sleep(20)
+    for one in some:
+        one.resume()
+
+if sys.argv[1] == "stopped":
+    threading.Thread(target=stop_compilers).start()
+prepare_environment()
+command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", tiny_model()]
+command += ["--load-format", "dummy", "--dtype", "float32", "--enforce-eager", "--max-model-len", "512"]
+command += ["--port", sys.argv[2], "--worker-extension-cls", "compiles_kernels.Extension"]
+with subprocess.Popen(command) as server:
+    with child.phase("engine_start"):
+        while server.poll() is None:
+            try:
+                urllib.request.urlopen(f"http://localhost:{sys.argv[2]}/health", timeout=1).close()
+                child.mark("ready")
+                break
+            except OSError:
+                time.sleep(1)
+    server.terminate()
+"""
+
+
+def start(way: str, archs: str, port: int, folder: Path) -> Attempt:
+    """Start the server once under ``crashcart watch`` and return what was recorded."""
+    (folder / "compiles_kernels.py").write_text(EXTENSION)
+    path = os.pathsep.join([str(ROOT), str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    env = {**os.environ, "PYTHONPATH": path, "MAX_JOBS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    env |= {"FLASHINFER_CUDA_ARCH_LIST": archs, "FLASHINFER_WORKSPACE_BASE": str(folder / "built" / way)}
+    run = folder / way
+    program = [sys.executable, "-c", SERVER, way, str(port)]
+    with (folder / f"{way}.log").open("wb") as log:
+        command = [sys.executable, "-m", "harness", "watch", "--out", str(run), "--", *program]
+        subprocess.run(command, env=env, stdout=log, stderr=log, check=False)
+    ((attempt,),) = read_run(run).attempts.values()
+    if attempt.mark("ready") is None:
+        sys.exit(f"the server did not come up ({way}): {(folder / f'{way}.log').read_text()[-2000:]}")
+    return attempt
+
+
+def compiled_s(attempt: Attempt) -> float:
+    """Return how long there was a compiler, from the first one's birth to the last one's end, in seconds."""
+    some = [one for one in attempt.processes if any(role(name) == "compiler" for name in one.names)]
+    ends = [one.died_ns for one in some if one.died_ns is not None]
+    return (max(ends) - min(one.born_ns for one in some)) / 1e9 if ends else 0.0
+
+
+def main() -> None:
+    """Start both and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--archs", default="8.0 9.0a 10.0a", help="of the build that is untouched")
+    parser.add_argument("--port", type=int, default=8123)
+    options = parser.parse_args()
+    needed = {"vllm": find_spec("vllm"), "flashinfer": find_spec("flashinfer"), "nvcc": shutil.which("nvcc")}
+    if missing := [name for name, found in needed.items() if found is None]:
+        sys.exit(f"not installed: {', '.join(missing)}; --help says what is needed")
+    with tempfile.TemporaryDirectory(prefix="cc-") as name:
+        print("| the compiler | compiled for, s | suspicions | of |\n|---|---|---|---|")
+        found = {}
+        for way, archs in (("untouched", options.archs), ("stopped", options.archs.split()[0])):
+            print(f"a server starts, the compiler of its kernels {way}: some minutes", file=sys.stderr)
+            found[way] = attempt = start(way, archs, options.port, Path(name))
+            said = "; ".join(reason for doubt in attempt.suspicions for reason in doubt.reasons)
+            print(f"| {way} | {compiled_s(attempt):.0f} | {len(attempt.suspicions)} | {said or '-'} |", flush=True)
+    let_be, stopped = found["untouched"], found["stopped"]
+    good = compiled_s(let_be) >= ASKED_S and not let_be.suspicions and bool(stopped.suspicions)
+    print(f"two minutes of nvcc are not called a hang, a stopped one is: {'holds' if good else 'does not hold'}")
+
+
+if __name__ == "__main__":
+    main()
