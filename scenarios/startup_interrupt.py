@@ -81,10 +81,10 @@ def expect(params: Params, environment: Environment) -> Expectation | None:
 
 def launch(params: Params, environment: Environment) -> Launch:
     """Signal the host when the program says that its moment has come."""
-    del environment
+    seconds = 45 if environment.gpus else 25
     action = SendSignal(signal=f"SIG{params['signal']}", target=HOSTS[params["host"]])
     fault = Fault(name=f"{params['signal'].lower()}_{params['host']}", action=action, at="fault_now")
-    return Launch(module="scenarios.programs.startup_interrupt", faults=(fault,), expected_s=25, deadline_s=200)
+    return Launch(module="scenarios.programs.startup_interrupt", faults=(fault,), expected_s=seconds, deadline_s=200)
 
 
 def oracle(attempt: Attempt) -> Judgement:
@@ -140,16 +140,16 @@ SCENARIO = Scenario(
         Axis(name="moment", values=("start", "ready"), doc="while the engine starts, or when it is up", shown=True),
     ),
     rows=(
-        _row("laptop"),
-        _row("laptop", moment="ready"),
+        _row("laptop", "gpu-full"),
+        _row("laptop", "gpu-full", moment="ready"),
         _row(signal="INT"),
         _row(signal="INT", moment="ready"),
         _row(host="script", signal="INT"),
         _row(host="script", signal="INT", moment="ready"),
-        _row(host="script", signal="TERM"),
-        _row(host="script", signal="TERM", handler="exit"),
-        _row(host="script", signal="TERM", moment="ready"),
-        _row(host="script", signal="TERM", moment="ready", handler="exit"),
+        _row("gpu-full", host="script", signal="TERM"),
+        _row("gpu-full", host="script", signal="TERM", handler="exit"),
+        _row("gpu-full", host="script", signal="TERM", moment="ready"),
+        _row("gpu-full", host="script", signal="TERM", moment="ready", handler="exit"),
     ),
     describe=describe,
     expect=expect,

@@ -13,6 +13,7 @@ from typing import Any, Final
 import psutil
 
 from harness import child
+from scenarios.programs.local_ray import leased_gpus
 from scenarios.programs.vllm_server import start_server, titles
 
 OBSERVE_S: Final = 16.0
@@ -20,7 +21,6 @@ OBSERVE_S: Final = 16.0
 ORPHANED_S: Final = 8.5
 """How long the engine is watched without its host, in seconds."""
 COME_S: Final = 120.0
-WORKER: Final = "VLLM::Worker"
 DEFAULTS: Final = {"host": "server", "signal": "TERM", "moment": "start"}
 
 
@@ -49,10 +49,14 @@ def is_up(host: str) -> bool:
 
 
 def come_to(moment: str, host: str, process: subprocess.Popen[bytes]) -> None:
-    """Return when the inner worker has named itself, which is before the engine is up, or when it is up."""
+    """Return when the innermost process has named itself, which is before the engine is up, or when it is up.
+
+    On one GPU the EngineCore is its own worker.
+    """
     deadline = time.monotonic() + COME_S
+    innermost = "VLLM::EngineCore" if leased_gpus() else "VLLM::Worker"
     while True:
-        if moment == "start" and any(WORKER in title["name"] for title in titles(family_of(process))):
+        if moment == "start" and any(innermost in title["name"] for title in titles(family_of(process))):
             return
         if moment == "ready" and is_up(host):
             return
