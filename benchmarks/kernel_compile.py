@@ -3,17 +3,19 @@
     python benchmarks/kernel_compile.py [--archs "8.0 9.0a 10.0a"]
 
 FlashInfer's sampling kernels are built with ``MAX_JOBS=1`` while the worker of a server on the CPU starts, in the phase
-that the program declares; each architecture adds about a minute. The control stops the compiler once for 20 s. No GPU
-is needed, but nvcc with the headers of cuRAND, something to link as ``libcudart`` and ``libcuda`` (``CPATH`` and
-``LIBRARY_PATH`` say where), and FlashInfer beside vLLM's CPU build (``pip install --no-deps flashinfer-python
-apache-tvm-ffi einops tabulate ninja nvidia-ml-py``).
+that the program declares; each architecture adds about a minute. The control stops a compiler that has worked for three
+seconds, for twenty. No GPU is needed, but nvcc with the headers of cuRAND, something to link as ``libcudart`` and
+``libcuda`` (``CPATH`` and ``LIBRARY_PATH`` say where), and FlashInfer beside vLLM's CPU build (``pip install --no-deps
+flashinfer-python apache-tvm-ffi einops tabulate ninja nvidia-ml-py``).
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,9 +28,11 @@ sys.path.insert(0, str(ROOT))
 
 from harness.attempt import Attempt  # noqa: E402 - runs from a checkout
 from harness.record import read_run  # noqa: E402
-from harness.roles import role  # noqa: E402
 
 ASKED_S: Final = 120.0
+LIMIT_S: Final = 1200
+PARTS: Final = re.compile(r"(\S*/)?(cicc|ptxas|cudafe\+\+)(?![\w+])")
+"""What nvcc works with."""
 EXTENSION: Final = (
     "from flashinfer.jit.sampling import gen_sampling_module\n"
     "gen_sampling_module().build(verbose=False)\n"
@@ -38,22 +42,29 @@ EXTENSION: Final = (
 """The worker imports it when the engine starts, and it builds what vLLM's sampler would build on a GPU."""
 SERVER: Final = """
 import subprocess, sys, threading, time, urllib.request
+from contextlib import suppress
 import psutil
 from harness import child
 from scenarios.programs.engine_args import prepare_environment
 from scenarios.programs.tiny_model import tiny_model
 
-def stop_compilers():
-    time.sleep(30)
-    some = [one for one in psutil.Process().children(recursive=True) if one.name() in ("cicc", "ptxas", "cudafe++")]
-    for one in some:
+def compiler():
+    for one in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if one.name() == "cicc" and time.time() - one.create_time() > 3:
+                return one
+
+def stop_a_compiler():
+    while (one := compiler()) is None:
+        time.sleep(0.1)
+    with suppress(psutil.NoSuchProcess):
         one.suspend()
-    time.sleep(20)
-    for one in some:
+        child.mark("stopped", pid=one.pid)
+        time.sleep(20)
         one.resume()
 
 if sys.argv[1] == "stopped":
-    threading.Thread(target=stop_compilers).start()
+    threading.Thread(target=stop_a_compiler, daemon=True).start()
 prepare_environment()
 command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", tiny_model()]
 command += ["--load-format", "dummy", "--dtype", "float32", "--enforce-eager", "--max-model-len", "512"]
@@ -71,8 +82,10 @@ with subprocess.Popen(command) as server:
 """
 
 
-def start(way: str, archs: str, port: int, folder: Path) -> Attempt:
+def start(way: str, archs: str, folder: Path) -> Attempt:
     """Start the server once under ``crashcart watch`` and return what was recorded."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     (folder / "compiles_kernels.py").write_text(EXTENSION)
     path = os.pathsep.join([str(ROOT), str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     env = {**os.environ, "PYTHONPATH": path, "MAX_JOBS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
@@ -80,8 +93,13 @@ def start(way: str, archs: str, port: int, folder: Path) -> Attempt:
     run = folder / way
     program = [sys.executable, "-c", SERVER, way, str(port)]
     with (folder / f"{way}.log").open("wb") as log:
-        command = [sys.executable, "-m", "harness", "watch", "--out", str(run), "--", *program]
-        subprocess.run(command, env=env, stdout=log, stderr=log, check=False)
+        command = [sys.executable, "-m", "harness", "watch", "--timeout", str(LIMIT_S), "--out", str(run)]
+        with subprocess.Popen([*command, "--", *program], env=env, stdout=log, stderr=log) as supervisor:
+            try:
+                supervisor.wait()
+            except KeyboardInterrupt:
+                supervisor.terminate()  # killed, it would leave the server behind
+                raise
     ((attempt,),) = read_run(run).attempts.values()
     if attempt.mark("ready") is None:
         sys.exit(f"the server did not come up ({way}): {(folder / f'{way}.log').read_text()[-2000:]}")
@@ -89,17 +107,20 @@ def start(way: str, archs: str, port: int, folder: Path) -> Attempt:
 
 
 def compiled_s(attempt: Attempt) -> float:
-    """Return how long there was a compiler, from the first one's birth to the last one's end, in seconds."""
-    some = [one for one in attempt.processes if any(role(name) == "compiler" for name in one.names)]
-    ends = [one.died_ns for one in some if one.died_ns is not None]
-    return (max(ends) - min(one.born_ns for one in some)) / 1e9 if ends else 0.0
+    """Return for how many seconds a part of nvcc was there, together."""
+    some = [one for one in attempt.processes if any(PARTS.match(name) for name in one.names)]
+    spans = sorted((one.born_ns, one.died_ns) for one in some if one.died_ns is not None)
+    total, until = 0, 0
+    for begin, end in spans:
+        total += max(0, end - max(begin, until))
+        until = max(until, end)
+    return total / 1e9
 
 
 def main() -> None:
     """Start both and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--archs", default="8.0 9.0a 10.0a", help="of the build that is untouched")
-    parser.add_argument("--port", type=int, default=8123)
     options = parser.parse_args()
     needed = {"vllm": find_spec("vllm"), "flashinfer": find_spec("flashinfer"), "nvcc": shutil.which("nvcc")}
     if missing := [name for name, found in needed.items() if found is None]:
@@ -109,7 +130,7 @@ def main() -> None:
         found = {}
         for way, archs in (("untouched", options.archs), ("stopped", options.archs.split()[0])):
             print(f"a server starts, the compiler of its kernels {way}: some minutes", file=sys.stderr)
-            found[way] = attempt = start(way, archs, options.port, Path(name))
+            found[way] = attempt = start(way, archs, Path(name))
             said = "; ".join(reason for doubt in attempt.suspicions for reason in doubt.reasons)
             print(f"| {way} | {compiled_s(attempt):.0f} | {len(attempt.suspicions)} | {said or '-'} |", flush=True)
     let_be, stopped = found["untouched"], found["stopped"]

@@ -4,8 +4,8 @@
     python benchmarks/overhead.py vllm [--rounds 5]      offline generation: alternating runs
     python benchmarks/overhead.py turns [--rounds 40]    the same in one run, its supervisor paused in every other turn
 
-``--model`` says what generates: ``tiny``, whose host does nearly all the work, or ``8b``, the shape of Llama 3.1 8B
-with dummy weights and CUDA graphs, whose GPU does (18 GB of its memory). A machine with a GPU takes ``8b`` by itself.
+``--model`` says what generates: ``tiny``, whose host does nearly all the work, or for a GPU ``8b``, the layers of Llama
+3.1 8B with dummy weights and CUDA graphs (40% of the GPU's memory, of which it needs 20 GB).
 ``turns`` ended by Ctrl-C or SIGTERM counts the rounds that it had.
 
 Every round runs each way once, in an order that turns round by round. For ``spawns`` and ``vllm`` the ratio is of the
@@ -121,7 +121,16 @@ def figure(program: str, way: str) -> float:
     with tempfile.TemporaryDirectory(prefix="cc-") as folder:
         options = WAYS[way]
         command = [sys.executable, "-c", program] if options is None else watched(program, folder, *options)
-        out = subprocess.run(command, capture_output=True, text=True, check=True, env=environment(), cwd=folder).stdout
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), cwd=folder
+        ) as process:
+            try:
+                out, err = process.communicate()
+            except KeyboardInterrupt:
+                process.terminate()  # a supervisor that is killed leaves its program behind
+                raise
+        if process.returncode:
+            sys.exit(f"the program ended with exit code {process.returncode}: {err[-2000:]}")
     return statistics.median(float(line.split()[1]) for line in out.splitlines() if line.startswith("figure "))
 
 
@@ -242,7 +251,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["spawns", "vllm", "turns"])
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--model", choices=MODELS, default="8b" if Path("/dev/nvidiactl").exists() else "tiny")
+    parser.add_argument("--model", choices=MODELS, default="tiny")
     options = parser.parse_args()
     spawns = options.what == "spawns"
     if not spawns and find_spec("vllm") is None:

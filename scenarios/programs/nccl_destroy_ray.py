@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any, Final, cast
 
 import psutil
 
@@ -55,10 +56,13 @@ def kill(actor: Any, pid: int) -> None:
         child.mark("actor_gone", pid=pid, seconds=round(time.monotonic() - begin, 2))
 
 
-def cleanup() -> dict[str, str]:
+def cleanup() -> dict[str, str] | None:
     """Return the variables by which the raylet knows what to do about what a dead worker has started."""
-    (raylet,) = (one for one in psutil.Process().children(recursive=True) if one.name() == "raylet")
-    return {name: value for name, value in raylet.environ().items() if name.startswith(SETTINGS)}
+    for one in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if one.name() == "raylet":
+                return {name: value for name, value in one.environ().items() if name.startswith(SETTINGS)}
+    return None
 
 
 def main() -> None:
@@ -77,7 +81,7 @@ def main() -> None:
             child.finish()
             return
         said = {name: value for name, value in found.items() if name != "pid"}
-        child.mark("engine", cleanup={**cleanup()}, **said)
+        child.mark("engine", cleanup=cast("child.Json", cleanup()), **said)
         family = [*titled("VLLM::EngineCore"), *titled(WORKER)]
         child.mark("family", pids=[process.pid for process in family])
         kill(actor, int(found["pid"]))

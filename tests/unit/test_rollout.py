@@ -9,6 +9,7 @@ import pytest
 from harness.attempt import Attempt, Mark
 from harness.outcome import VerdictName
 from scenarios.rollout import DIED, SCENARIO, SIGNATURES, UNKNOWN_NAME, oracle
+from tests.unit.test_plan import MACHINE
 
 DONE: dict[str, Any] = {
     "conversations": 8, "finished": 8, "told": [], "lost": [], "tok_s": 700.0, "missed": 0,
@@ -78,3 +79,24 @@ def test_every_control_is_the_control_of_a_row() -> None:
     for row in SCENARIO.rows:
         control = SCENARIO.describe(SCENARIO.complete(row.params)).control_of
         assert control is None or SCENARIO.cell_id(control) in ids, row.params
+
+
+@pytest.mark.parametrize(
+    ("params", "verdict", "control_of"),
+    [
+        ({"dtype": "bfloat16", "hidden": "2048"}, VerdictName.REPRODUCED, None),
+        ({"hidden": "2048"}, VerdictName.ABSENT, {"dtype": "bfloat16", "hidden": "2048"}),
+        ({"dtype": "bfloat16"}, VerdictName.ABSENT, None),
+        ({"dtype": "bfloat16", "hidden": "2048", "device": "cuda"}, VerdictName.ABSENT, None),
+    ],
+)
+def test_only_long_sums_of_a_batch_are_rounded_otherwise(
+    params: dict[str, str], verdict: VerdictName, control_of: dict[str, str] | None
+) -> None:
+    whole = SCENARIO.complete({"mode": "sync", **params})
+    expectation = SCENARIO.expect(whole, MACHINE)
+    assert expectation is not None
+    assert expectation.verdict is verdict
+    control = SCENARIO.describe(whole).control_of
+    wanted = None if control_of is None else SCENARIO.cell_id(SCENARIO.complete({"mode": "sync", **control_of}))
+    assert (None if control is None else SCENARIO.cell_id(control)) == wanted

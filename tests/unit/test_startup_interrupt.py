@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from harness.attempt import FaultRecord, Process
 from harness.outcome import VerdictName
+from scenarios.programs import startup_interrupt as program
 from scenarios.startup_interrupt import NOT_OBEYED, SCENARIO, oracle
 from tests.unit.attempts import Said, attempt, fault, process
 
@@ -51,3 +54,22 @@ def test_an_engine_that_comes_up_after_the_signal_tells_at_once(moment: str, ver
     """It says nothing where the engine was up before."""
     params = SCENARIO.complete({"moment": moment})
     assert oracle(attempt(params, CAME_UP, processes=tree(12, 12, 12), faults=(SIGNAL,))).verdict.name is verdict
+
+
+@pytest.mark.parametrize(
+    ("gpus", "named", "comes"),
+    [(0, "VLLM::Worker", True), (0, "VLLM::EngineCore", False), (1, "VLLM::EngineCore", True), (1, "vllm", False)],
+)
+def test_the_signal_comes_when_the_innermost_process_has_its_name(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, named: str, comes: bool
+) -> None:
+    """On one GPU there is no worker beside the EngineCore; a host that ends before is said so."""
+    monkeypatch.setattr(program, "leased_gpus", lambda: gpus)
+    monkeypatch.setattr(program, "titles", lambda _: [{"pid": 1, "name": named}])
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+        if comes:
+            program.come_to("start", "server", process)
+            return
+        with pytest.raises(RuntimeError, match="the server never came to its start"):
+            program.come_to("start", "server", process)
