@@ -117,6 +117,15 @@ def compiled_s(attempt: Attempt) -> float:
     return total / 1e9
 
 
+def noticed_s(attempt: Attempt) -> float | None:
+    """Return how long after the compiler was stopped a suspicion named it, in seconds; ``None`` if none did."""
+    stopped = attempt.mark("stopped")
+    if stopped is None:
+        return None
+    naming = [doubt.t_ns for doubt in attempt.suspicions if any(key.pid == stopped.data["pid"] for key in doubt.keys)]
+    return (min(naming) - stopped.t_ns) / 1e9 if naming else None
+
+
 def main() -> None:
     """Start both and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -126,15 +135,17 @@ def main() -> None:
     if missing := [name for name, found in needed.items() if found is None]:
         sys.exit(f"not installed: {', '.join(missing)}; --help says what is needed")
     with tempfile.TemporaryDirectory(prefix="cc-") as name:
-        print("| the compiler | compiled for, s | suspicions | of |\n|---|---|---|---|")
+        print("| the compiler | compiled for, s | suspicions | named after, s | of |\n|---|---|---|---|---|")
         found = {}
         for way, archs in (("untouched", options.archs), ("stopped", options.archs.split()[0])):
             print(f"a server starts, the compiler of its kernels {way}: some minutes", file=sys.stderr)
             found[way] = attempt = start(way, archs, Path(name))
             said = "; ".join(reason for doubt in attempt.suspicions for reason in doubt.reasons)
-            print(f"| {way} | {compiled_s(attempt):.0f} | {len(attempt.suspicions)} | {said or '-'} |", flush=True)
+            after = "-" if (noticed := noticed_s(attempt)) is None else f"{noticed:.1f}"
+            doubts = len(attempt.suspicions)
+            print(f"| {way} | {compiled_s(attempt):.0f} | {doubts} | {after} | {said or '-'} |", flush=True)
     let_be, stopped = found["untouched"], found["stopped"]
-    good = compiled_s(let_be) >= ASKED_S and not let_be.suspicions and bool(stopped.suspicions)
+    good = compiled_s(let_be) >= ASKED_S and not let_be.suspicions and noticed_s(stopped) is not None
     print(f"two minutes of nvcc are not called a hang, a stopped one is: {'holds' if good else 'does not hold'}")
 
 

@@ -5,8 +5,8 @@
     python benchmarks/overhead.py turns [--rounds 40]    the same in one run, its supervisor paused in every other turn
 
 ``--model`` says what generates: ``tiny``, whose host does nearly all the work, or for a GPU ``8b``, the layers of Llama
-3.1 8B with dummy weights and CUDA graphs (40% of the GPU's memory, of which it needs 20 GB).
-``turns`` ended by Ctrl-C or SIGTERM counts the rounds that it had.
+3.1 8B with dummy weights and CUDA graphs (14 GB of weights, in 40% of the GPU's memory). Ctrl-C and SIGTERM end it with
+the rounds that it had.
 
 Every round runs each way once, in an order that turns round by round. For ``spawns`` and ``vllm`` the ratio is of the
 medians; for ``turns`` it is the median of the rounds' own ratios, each watched turn against the bare one beside it, as
@@ -140,11 +140,14 @@ def with_model(program: str, model: str) -> str:
     return program.replace("@settings", repr(settings)).replace("@batches", str(batches))
 
 
-def take_turns(rounds: int, model: str) -> Turns:
-    """Run one engine under one supervisor and return the figures of the turns with and without it.
+def whole(found: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Return the rounds in which every way has its figure: an interrupt ends a measurement with these."""
+    rounds = min(map(len, found.values()))
+    return {way: figures[:rounds] for way, figures in found.items()}
 
-    An interrupt, or SIGTERM, ends it with the turns that there are.
-    """
+
+def take_turns(rounds: int, model: str) -> Turns:
+    """Run one engine under one supervisor and return the figures of the turns with and without it; see `whole`."""
     found = Turns()
     with (
         tempfile.TemporaryDirectory(prefix="cc-") as folder,
@@ -163,8 +166,7 @@ def take_turns(rounds: int, model: str) -> Turns:
             supervisor.terminate()
         finally:
             supervisor.send_signal(signal.SIGCONT)  # Popen waits for it, whatever went wrong
-    whole = min(map(len, found.figures.values()))
-    found.figures = {way: some[:whole] for way, some in found.figures.items()}
+    found.figures = whole(found.figures)
     return found
 
 
@@ -235,15 +237,16 @@ def paired(some: Sequence[float], others: Sequence[float]) -> tuple[float, float
 
 
 def take_rounds(what: str, rounds: int, model: str) -> dict[str, list[float]]:
-    """Run every way once a round and return the figures of each."""
+    """Run every way once a round and return the figures of each; see `whole`."""
     program = SPAWNS if what == "spawns" else with_model(GENERATE, model)
     ways = list(WAYS) if what == "spawns" else ["bare", "watched"]
     found: dict[str, list[float]] = {way: [] for way in ways}
-    for number in range(rounds):
-        for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
-            found[way].append(figure(program, way))
-            print(f"\rround {number + 1} of {rounds}: {way} {found[way][-1]:.2f}   ", end="", file=sys.stderr)
-    return found
+    with suppress(KeyboardInterrupt):
+        for number in range(rounds):
+            for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
+                found[way].append(figure(program, way))
+                print(f"\rround {number + 1} of {rounds}: {way} {found[way][-1]:.2f}   ", end="", file=sys.stderr)
+    return whole(found)
 
 
 def main() -> None:

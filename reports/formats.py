@@ -41,7 +41,11 @@ def cells_of(row: Row) -> tuple[str, ...]:
 
 def _point(row: Row) -> str:
     """Return the parameters that the cell's id names, apart by spaces so that they break well."""
-    return row.cell.removeprefix(f"{row.scenario}[").removesuffix("]").replace(",", " ")
+    return _inside(row).replace(",", " ")
+
+
+def _inside(row: Row) -> str:
+    return row.cell.removeprefix(f"{row.scenario}[").removesuffix("]")
 
 
 def died_of(row: Row) -> str:
@@ -132,7 +136,7 @@ def rerun(row: Row) -> str:
     if row.scenario == WATCH:
         return "crashcart watch -- COMMAND"
     if row.scenario == PYTEST:
-        return f"pytest {shlex.quote(row.cell.removeprefix(f'{PYTEST}[').removesuffix(']'))}"
+        return f"pytest {shlex.quote(_inside(row))}"
     return f"crashcart run {row.scenario} " + " ".join(f"-p {name}={value}" for name, value in row.params.items())
 
 

@@ -102,7 +102,7 @@ def _rounded(params: Params) -> Expectation:
         )
         return Expectation(verdict=VerdictName.ABSENT, reason=reason + (where or "; not run on a GPU yet"))
     reason = (
-        "sums of 2,048 products and more have other bits in a batch, in decoding, too: one in 1,000 to 10,000 becomes"
+        "sums of 2,048 products and more have other bits in a batch, in decoding, too: one in 2,500 to 10,000 becomes"
         " its neighbour in bfloat16, 0.4% away; where the two largest logits are that close the token changes, and all"
         " after it"
     )

@@ -13,7 +13,7 @@ import psutil
 
 from harness import child
 from scenarios.programs import gpu_memory, sglang_server
-from scenarios.programs.vllm_server import READY_S, Server, start_server, titles
+from scenarios.programs.vllm_server import READY_S, Server, innermost, start_server, titles
 
 OBSERVE_S: Final = 8.0
 """How long the aftermath is watched, in seconds, unless all processes of the engine are gone before.
@@ -24,7 +24,6 @@ FAREWELL_S: Final = 6.0
 """How long a server without an engine may take to say goodbye, in seconds, before the program ends without it."""
 LONG_ANSWER: Final = 1900
 """Tokens of the request that is being decoded when the signal comes."""
-WORKER: Final = "VLLM::Worker"
 INNER_S: Final = 120.0
 DEFAULTS: Final = {"target": "api", "signal": "KILL", "moment": "idle", "stack": "vllm"}
 ENGINE: Final = ("VLLM::", "sglang::")
@@ -63,11 +62,11 @@ class Stream(threading.Thread):
 
 
 def come_to_start(server: Server) -> None:
-    """Return when the inner worker has named itself, which is before the engine is ready."""
+    """Return when the innermost process has named itself, which is before the engine is ready."""
     deadline = time.monotonic() + INNER_S
-    while not any(WORKER in title["name"] for title in titles(server.family())):
+    while not any(innermost() in title["name"] for title in titles(server.family())):
         if server.process.poll() is not None or time.monotonic() > deadline:
-            msg = f"no {WORKER} appeared (server exit code {server.process.poll()})"
+            msg = f"no {innermost()} appeared (server exit code {server.process.poll()})"
             raise RuntimeError(msg)
         time.sleep(0.05)
 

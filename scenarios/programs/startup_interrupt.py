@@ -13,8 +13,7 @@ from typing import Any, Final
 import psutil
 
 from harness import child
-from scenarios.programs.local_ray import leased_gpus
-from scenarios.programs.vllm_server import start_server, titles
+from scenarios.programs.vllm_server import innermost, start_server, titles
 
 OBSERVE_S: Final = 16.0
 """How long the aftermath is watched, in seconds, unless it is decided before: all are gone, or the engine came up."""
@@ -49,14 +48,10 @@ def is_up(host: str) -> bool:
 
 
 def come_to(moment: str, host: str, process: subprocess.Popen[bytes]) -> None:
-    """Return when the innermost process has named itself, which is before the engine is up, or when it is up.
-
-    On one GPU the EngineCore is its own worker.
-    """
+    """Return when the innermost process has named itself, which is before the engine is up, or when it is up."""
     deadline = time.monotonic() + COME_S
-    innermost = "VLLM::EngineCore" if leased_gpus() else "VLLM::Worker"
     while True:
-        if moment == "start" and any(innermost in title["name"] for title in titles(family_of(process))):
+        if moment == "start" and any(innermost() in title["name"] for title in titles(family_of(process))):
             return
         if moment == "ready" and is_up(host):
             return

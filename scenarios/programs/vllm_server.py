@@ -15,6 +15,7 @@ from typing import Any, Final
 import psutil
 
 from scenarios.programs.engine_args import engine_settings, prepare_environment
+from scenarios.programs.local_ray import leased_gpus
 
 READY_S: Final = 150.0
 FLAGS: Final = {True: "--{}", False: "--no-{}"}
@@ -83,6 +84,11 @@ def start_server(*extra: str, **settings: Any) -> Server:
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, "--host", "127.0.0.1"]
     command += ["--port", str(port), "--served-model-name", "tiny", *_options(arguments), *extra]
     return Server(process=subprocess.Popen(command), port=port, model="tiny")
+
+
+def innermost() -> str:
+    """Return the title of the process that computes: on one GPU the EngineCore is its own worker."""
+    return "VLLM::EngineCore" if leased_gpus() else "VLLM::Worker"
 
 
 def titles(processes: list[psutil.Process]) -> list[dict[str, Any]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from benchmarks.kernel_compile import compiled_s
-from harness.attempt import Attempt
-from tests.unit.attempts import process
+import dataclasses
+
+from benchmarks.kernel_compile import compiled_s, noticed_s
+from harness.attempt import Attempt, Mark, Suspicion
+from harness.events import ProcessKey
+from tests.unit.attempts import S, process
 
 
 def test_only_the_parts_of_nvcc_count_and_none_twice() -> None:
@@ -21,3 +24,16 @@ def test_only_the_parts_of_nvcc_count_and_none_twice() -> None:
         ),
     )  # fmt: skip
     assert compiled_s(attempt) == 55.0
+
+
+def test_a_suspicion_of_another_process_is_not_that_of_the_compiler() -> None:
+    def doubt(pid: int, at_s: int) -> Suspicion:
+        return Suspicion(suspicion="stopped", reasons=(), t_ns=at_s * S, keys=(ProcessKey(pid, 1),), proved=True)
+
+    other = Attempt(
+        cell="c", attempt=1, params={}, started_ns=0, end="exited", suspicions=(doubt(8, 31),),
+        marks=(Mark(name="stopped", pid=1, t_ns=30 * S, data={"pid": 7}),),
+    )  # fmt: skip
+    assert noticed_s(other) is None
+    assert noticed_s(dataclasses.replace(other, suspicions=(doubt(8, 31), doubt(7, 38)))) == 8.0
+    assert noticed_s(dataclasses.replace(other, marks=())) is None

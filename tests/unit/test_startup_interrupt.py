@@ -9,6 +9,7 @@ import pytest
 from harness.attempt import FaultRecord, Process
 from harness.outcome import VerdictName
 from scenarios.programs import startup_interrupt as program
+from scenarios.programs import vllm_server
 from scenarios.startup_interrupt import NOT_OBEYED, SCENARIO, oracle
 from tests.unit.attempts import Said, attempt, fault, process
 
@@ -64,7 +65,7 @@ def test_the_signal_comes_when_the_innermost_process_has_its_name(
     monkeypatch: pytest.MonkeyPatch, gpus: int, named: str, comes: bool
 ) -> None:
     """On one GPU there is no worker beside the EngineCore; a host that ends before is said so."""
-    monkeypatch.setattr(program, "leased_gpus", lambda: gpus)
+    monkeypatch.setattr(vllm_server, "leased_gpus", lambda: gpus)
     monkeypatch.setattr(program, "titles", lambda _: [{"pid": 1, "name": named}])
     with subprocess.Popen(["true"]) as process:
         process.wait()

@@ -58,7 +58,7 @@ def test_text_of_programs_cannot_break_a_table(run: Path) -> None:
     [
         ("sample", "sample[what=x]", "crashcart run sample -p what=crash -p how=plain"),
         ("watch", "watch", "crashcart watch -- COMMAND"),
-        ("pytest", "pytest[tests/test_a.py::test_b[1-x]]", "pytest 'tests/test_a.py::test_b[1-x]'"),
+        ("pytest", "pytest[tests/test_a.py::test_b[1,x]]", "pytest 'tests/test_a.py::test_b[1,x]'"),
     ],
 )
 def test_the_command_that_runs_a_row_again(run: Path, scenario: str, cell: str, command: str) -> None:
