@@ -110,7 +110,6 @@ def requires(params: Params, environment: Environment) -> str | None:
 
 def launch(params: Params, environment: Environment) -> Launch:
     """Run the program; ``inherited`` leaves the variable as it is, which a bisection over knobs needs."""
-    del environment
     switch = {"off": {OFF: "1"}, "on": {OFF: "0"}, "inherited": {}}
     action = SendSignal(signal="SIGSTOP", target="VLLM::EngineCore")
     stop = Fault(name="stall_engine", action=action, at="stall_now", lasts_s=STALL_S)
@@ -119,7 +118,7 @@ def launch(params: Params, environment: Environment) -> Launch:
         env=switch[params["id_randomisation"]],
         overlays={"openai": params["openai"], "vllm": params["vllm"]},
         faults=(stop,) if params["trigger"] == "stall" else (),
-        expected_s=20,
+        expected_s=60 if environment.gpus else 20,
         deadline_s=240,
     )
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -86,6 +87,8 @@ class HangDetector:
         self._phases: dict[tuple[int, str], float] = {}
         self._retries: set[tuple[int, str, float]] = set()
         """Phases in which their process was seen to try again and again: the pid, the name, and their begin."""
+        self._cones: dict[tuple[int, str], deque[tuple[float, frozenset[ProcessKey]]]] = {}
+        """What each phase waited for at the last looks."""
         self._waiter: ProcessKey | None = None
         """Whose declared phase is being looked at."""
         self._moved = time.monotonic()
@@ -108,6 +111,7 @@ class HangDetector:
                 self._phases[event.pid, event.phase] = time.monotonic()
             else:
                 self._phases.pop((event.pid, event.phase), None)
+            self._cones.pop((event.pid, event.phase), None)
         if isinstance(event, (PhaseMarked, Observed)):
             self._moved = time.monotonic()
 
@@ -222,7 +226,7 @@ class HangDetector:
                 if rounds < ROUNDS_PER_S:
                     continue  # it does what it said it would do
                 self._retries.add((pid, phase, began))
-            cone = _cone(graph, key)
+            cone = self._waited_for((pid, phase), _cone(graph, key), now) & running.keys()
             reason = f"phase {phase!r} of pid {pid} has been open for {now - began:.0f} s"
             quiet = now - max(began, self._moved) >= self._quiet_s
             self._waiter = key
@@ -235,12 +239,20 @@ class HangDetector:
                     self._say("livelock", (key,), lines, proved=False)
             elif (
                 quiet
-                and self._activity.span_s(key) >= self._quiet_s - 2
+                and all(self._activity.span_s(one) >= self._quiet_s - 2 for one in self._working(cone))
                 and not self._activity.rested(key)  # it has only just woken up from what it said it would do
                 and not any(self._moves(one) for one in cone)
             ):
                 self._quiet(graph, key, cone, reason, now)
         self._waiter = None
+
+    def _waited_for(self, phase: tuple[int, str], cone: frozenset[ProcessKey], now: float) -> frozenset[ProcessKey]:
+        """Return what the phase has waited for in the last seconds: one look may catch somebody between two waits."""
+        looks = self._cones.setdefault(phase, deque())
+        looks.append((now, cone))
+        while len(looks) > 2 and now - looks[1][0] >= self._quiet_s:  # noqa: PLR2004 - this look and one before
+            looks.popleft()
+        return frozenset().union(*(seen for _, seen in looks))
 
     def _somebody_slept(self, running: Mapping[ProcessKey, str]) -> bool:
         """Whether a timer has let somebody sleep for long: what is asked for again and again may be what it is to do.
@@ -303,6 +315,10 @@ class HangDetector:
             kind = "deadlock" if len(core) == 1 and core[0] in _cone(graph, core[0]) else "waiting_for_peer"
             self._say(kind, core, [*lines, *explain(graph, core)[:12]], proved=False, weak=True)
 
+    def _working(self, keys: Iterable[ProcessKey]) -> list[ProcessKey]:
+        """Return those that are no daemons. One that has been looked at once is not known to stand still."""
+        return [key for key in keys if not BACKGROUND.match(self._names.get(key, ""))]
+
     def _moves(self, key: ProcessKey) -> bool:
         if BACKGROUND.match(self._names.get(key, "")):
             return False
@@ -344,8 +360,10 @@ def _awaited(graph: Graph, key: ProcessKey) -> set[ProcessKey]:
 
 
 def _leading(graph: Graph, key: ProcessKey) -> list[Node]:
-    """Return the main thread, and the others too where it waits for one of them."""
+    """Return the main thread, and the others too where it waits for one of them, or was caught awake."""
     nodes = graph.of(key)
     main = [node for node in nodes if node.is_main]
-    within = any(key in waker.processes for node in main for waker in node.wakers)
+    within = any(
+        node.wait.kind is WaitKind.RUNNING or any(key in waker.processes for waker in node.wakers) for node in main
+    )
     return nodes if within or not main else main

@@ -65,6 +65,7 @@ DEFAULTS: Final = {
     "turns": "3",
     "dtype": "float32",
     "hidden": "256",
+    "invariant": "off",
     "device": "cpu",
 }
 
@@ -279,8 +280,8 @@ def run(settings: dict[str, str]) -> None:
     except ray.exceptions.RayError as error:
         child.observe_error("start_failed", error)
     else:
-        for facts in manager.facts():
-            child.mark("server_ready", **facts)
+        for facts, invariant in zip(manager.facts(), spawned.calls["invariant"](), strict=True):
+            child.mark("server_ready", **facts, invariant="on" if invariant else "off")
         asyncio.run(run_cell(Cell(settings, manager), held))
     observe_call(spawned)
     try:

@@ -86,11 +86,18 @@ def test_every_control_is_the_control_of_a_row() -> None:
     [
         ({"dtype": "bfloat16", "hidden": "2048"}, VerdictName.REPRODUCED, None),
         ({"hidden": "2048"}, VerdictName.ABSENT, {"dtype": "bfloat16", "hidden": "2048"}),
-        ({"dtype": "bfloat16"}, VerdictName.ABSENT, None),
-        ({"dtype": "bfloat16", "hidden": "2048", "device": "cuda"}, VerdictName.ABSENT, None),
+        ({"dtype": "bfloat16"}, VerdictName.ABSENT, {"dtype": "bfloat16", "hidden": "2048"}),
+        ({"dtype": "bfloat16", "turns": "6", "mode": "async"}, VerdictName.ABSENT, None),
+        ({"dtype": "bfloat16", "hidden": "2048", "device": "cuda"}, VerdictName.REPRODUCED, None),
+        (
+            {"dtype": "bfloat16", "hidden": "2048", "device": "cuda", "invariant": "on"},
+            VerdictName.ABSENT,
+            {"dtype": "bfloat16", "hidden": "2048", "device": "cuda"},
+        ),
+        ({"dtype": "bfloat16", "hidden": "2048", "device": "rocm"}, VerdictName.REPRODUCED, None),
     ],
 )
-def test_only_long_sums_of_a_batch_are_rounded_otherwise(
+def test_where_a_batch_is_rounded_otherwise(
     params: dict[str, str], verdict: VerdictName, control_of: dict[str, str] | None
 ) -> None:
     whole = SCENARIO.complete({"mode": "sync", **params})

@@ -9,6 +9,8 @@ from typing import Any, Final, Self
 import ray
 
 NAMESPACE: Final = "rollout"
+ANSWER_S: Final = 120.0
+"""How long a worker may take to answer, in seconds: on some disks the first import of vLLM takes half a minute."""
 
 
 class RolloutWorker:
@@ -32,6 +34,12 @@ class RolloutWorker:
         """Return the pid."""
         return os.getpid()
 
+    def invariant(self) -> int:
+        """Return 1 where this process computes so that a batch does not change a request's sums."""
+        from vllm import envs
+
+        return int(getattr(envs, "VLLM_BATCH_INVARIANT", False))
+
 
 class WorkerGroup:
     """Worker actors under names. It holds itself by its bound calls, as trainers' groups do.
@@ -42,10 +50,14 @@ class WorkerGroup:
     def __init__(self, names: Sequence[str], handles: Sequence[Any]) -> None:
         self.names = tuple(names)
         self.handles = list(handles)
-        self.calls: dict[str, Callable[[], list[int]]] = {"ping": self._ping}
+        self.calls: dict[str, Callable[[], list[int]]] = {"ping": self._ping, "invariant": self._invariant}
 
     def _ping(self) -> list[int]:
-        found: list[int] = ray.get([handle.ping.remote() for handle in self.handles], timeout=30)
+        found: list[int] = ray.get([handle.ping.remote() for handle in self.handles], timeout=ANSWER_S)
+        return found
+
+    def _invariant(self) -> list[int]:
+        found: list[int] = ray.get([handle.invariant.remote() for handle in self.handles], timeout=ANSWER_S)
         return found
 
     @classmethod
