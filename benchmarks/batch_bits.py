@@ -10,8 +10,8 @@ it (cuBLAS, or ROCm's libraries), on the CPU vLLM's own product where vLLM is.
 384 predecessors the prefix cache has. That token is compared with itself in its whole prompt, too. The layers are in
 their order: where the first one differs, it begins, as what that one was given had the same bits.
 
-Printed is which share of the elements differs. It is why answers of a batch can differ from those of single requests:
-see ``scenarios/rollout.py``.
+Printed is which share of the elements differs; 0 is none at all. Where any differ, answers of a batch can differ from
+those of single requests: see ``scenarios/rollout.py``.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ LENGTHS: Final = ((256, 768), (512, 256), (2048, 6144), (2048, 11264), (5632, 20
 BATCHES: Final = (2, 4, 8, 16, 64, 416)
 COMPARED: Final = 8
 """So many rows of each batch are compared."""
+LEAST: Final = 0.0001
+"""A smaller share is told as being below it."""
 LAYERS: Final = (
     "model.layers.0.input_layernorm",
     "model.layers.0.self_attn.qkv_proj",
@@ -58,12 +60,18 @@ def product_of(weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
     return product
 
 
-def differing(product: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor, batch: int) -> float:
-    """Return the share of elements that a batch gives otherwise."""
+def share(some: torch.Tensor, others: torch.Tensor) -> str:
+    """Return which share of the elements differs, in words that keep none apart from few."""
+    found = float((some != others).float().mean())
+    return "0" if not found else f"{found:.2%}" if found >= LEAST else f"<{LEAST:.2%}"
+
+
+def differing(product: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor, batch: int) -> str:
+    """Return which share of the elements a batch gives otherwise."""
     compared = min(batch, COMPARED)
     alone = torch.cat([product(rows[number : number + 1].contiguous()) for number in range(compared)])
     together = product(rows[:batch].contiguous())[:compared]
-    return float((alone != together).float().mean())
+    return share(alone, together)
 
 
 def products() -> None:
@@ -77,7 +85,7 @@ def products() -> None:
         for length, sums in LENGTHS:
             weight = (torch.randn(sums, length, device=device) * length**-0.5).to(dtype)
             rows = torch.randn(max(BATCHES), length, device=device).to(dtype)
-            shares = [f"{differing(product_of(weight), rows, batch):.2%}" for batch in BATCHES]
+            shares = [differing(product_of(weight), rows, batch) for batch in BATCHES]
             print(f"| {str(dtype).removeprefix('torch.')} | {length} | {sums} | {' | '.join(shares)} |", flush=True)
 
 
@@ -95,7 +103,7 @@ class Engine:
         memory = {"enable_prefix_caching": True, "max_num_batched_tokens": PROMPT * max(REQUESTS) * 2}
         settings = {"model": tiny_model(model), "load_format": "auto", "dtype": "bfloat16", **memory}
         self._llm = LLM(**engine_settings(**settings, gpu_memory_utilization=0.1))
-        self._given: dict[str, list[torch.Tensor]] = {}
+        self._given: dict[str, list[torch.Tensor]] = {name: [] for name in LAYERS}
         self._one = SamplingParams(max_tokens=1, temperature=0, ignore_eos=True)
         self._llm.apply_model(self._listen)
 
@@ -106,22 +114,26 @@ class Engine:
     def _keeper(self, name: str) -> Callable[..., None]:
         def keep(_module: object, _args: object, given: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
             first = given[0] if isinstance(given, tuple) else given
-            self._given.setdefault(name, []).append(first.detach().float().cpu())
+            self._given[name].append(first.detach().float().cpu())
 
         return keep
 
     def run(self, prompts: Sequence[Sequence[int]], *, forget: bool) -> dict[str, torch.Tensor]:
-        """Ask and return what each layer gave, a row for each token computed, in the order of the prompts."""
-        if forget:
-            self._llm.reset_prefix_cache()
-        self._given = {}
+        """Ask and return what each layer gave, a row for each token computed, in the order of the prompts.
+
+        Raises:
+            RuntimeError: If the cache was not emptied, or the engine did not compute all of them in one step.
+        """
+        if forget and not self._llm.reset_prefix_cache():
+            msg = "the prefix cache was not emptied"
+            raise RuntimeError(msg)
+        self._given = {name: [] for name in LAYERS}
         self._llm.generate([{"prompt_token_ids": list(prompt)} for prompt in prompts], self._one, use_tqdm=False)
-        return {name: torch.cat(parts) for name, parts in self._given.items()}
-
-
-def share(some: torch.Tensor, others: torch.Tensor) -> str:
-    """Return which share of the elements differs."""
-    return f"{float((some != others).float().mean()):.2%}"
+        steps = {name: len(parts) for name, parts in self._given.items()}
+        if set(steps.values()) != {1}:
+            msg = f"{len(prompts)} prompts were not computed in one step: {steps}"
+            raise RuntimeError(msg)
+        return {name: parts[0] for name, parts in self._given.items()}
 
 
 def layers(model: str) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -87,8 +86,8 @@ class HangDetector:
         self._phases: dict[tuple[int, str], float] = {}
         self._retries: set[tuple[int, str, float]] = set()
         """Phases in which their process was seen to try again and again: the pid, the name, and their begin."""
-        self._cones: dict[tuple[int, str], deque[tuple[float, frozenset[ProcessKey]]]] = {}
-        """What each phase waited for at the last looks."""
+        self._cones: dict[tuple[int, str, float], frozenset[ProcessKey]] = {}
+        """What each phase, with its begin, waited for at the last look."""
         self._waiter: ProcessKey | None = None
         """Whose declared phase is being looked at."""
         self._moved = time.monotonic()
@@ -111,7 +110,6 @@ class HangDetector:
                 self._phases[event.pid, event.phase] = time.monotonic()
             else:
                 self._phases.pop((event.pid, event.phase), None)
-            self._cones.pop((event.pid, event.phase), None)
         if isinstance(event, (PhaseMarked, Observed)):
             self._moved = time.monotonic()
 
@@ -213,6 +211,7 @@ class HangDetector:
     def _declared(self, graph: Graph, running: Mapping[ProcessKey, str], now: float) -> None:
         by_pid = {key.pid: key for key in running}
         self._waiter = None
+        before, self._cones = self._cones, {}
         if self._compiling(running):
             self._since = {name: since for name, since in self._since.items() if not name.startswith("spin ")}
             return
@@ -226,7 +225,9 @@ class HangDetector:
                 if rounds < ROUNDS_PER_S:
                     continue  # it does what it said it would do
                 self._retries.add((pid, phase, began))
-            cone = self._waited_for((pid, phase), _cone(graph, key), now) & running.keys()
+            awaited = self._cones[pid, phase, began] = _cone(graph, key)
+            # One look may catch somebody between two waits, so the one before counts, too.
+            cone = awaited | before.get((pid, phase, began), awaited).intersection(running)
             reason = f"phase {phase!r} of pid {pid} has been open for {now - began:.0f} s"
             quiet = now - max(began, self._moved) >= self._quiet_s
             self._waiter = key
@@ -239,20 +240,12 @@ class HangDetector:
                     self._say("livelock", (key,), lines, proved=False)
             elif (
                 quiet
-                and all(self._activity.span_s(one) >= self._quiet_s - 2 for one in self._working(cone))
+                and self._known(cone)
                 and not self._activity.rested(key)  # it has only just woken up from what it said it would do
                 and not any(self._moves(one) for one in cone)
             ):
-                self._quiet(graph, key, cone, reason, now)
+                self._quiet(graph, key, awaited, reason, now)
         self._waiter = None
-
-    def _waited_for(self, phase: tuple[int, str], cone: frozenset[ProcessKey], now: float) -> frozenset[ProcessKey]:
-        """Return what the phase has waited for in the last seconds: one look may catch somebody between two waits."""
-        looks = self._cones.setdefault(phase, deque())
-        looks.append((now, cone))
-        while len(looks) > 2 and now - looks[1][0] >= self._quiet_s:  # noqa: PLR2004 - this look and one before
-            looks.popleft()
-        return frozenset().union(*(seen for _, seen in looks))
 
     def _somebody_slept(self, running: Mapping[ProcessKey, str]) -> bool:
         """Whether a timer has let somebody sleep for long: what is asked for again and again may be what it is to do.
@@ -315,9 +308,11 @@ class HangDetector:
             kind = "deadlock" if len(core) == 1 and core[0] in _cone(graph, core[0]) else "waiting_for_peer"
             self._say(kind, core, [*lines, *explain(graph, core)[:12]], proved=False, weak=True)
 
-    def _working(self, keys: Iterable[ProcessKey]) -> list[ProcessKey]:
-        """Return those that are no daemons. One that has been looked at once is not known to stand still."""
-        return [key for key in keys if not BACKGROUND.match(self._names.get(key, ""))]
+    def _known(self, keys: Iterable[ProcessKey]) -> bool:
+        """Whether all but daemons were looked at for long enough; once does not say that somebody stands still."""
+        least = max(self._quiet_s - 2, self._quiet_s / 2)
+        working = (key for key in keys if not BACKGROUND.match(self._names.get(key, "")))
+        return all(self._activity.span_s(key) >= least for key in working)
 
     def _moves(self, key: ProcessKey) -> bool:
         if BACKGROUND.match(self._names.get(key, "")):

@@ -66,8 +66,9 @@ _PRIVATE_ROOTS: Final = re.compile(
     r"Volumes|media|app|code|repo|build|storage|home|Users)\d*(?:/(?!(?:lib(?:64)?/python3|bin/|site-packages))[\w.@+=,-]*[\w@+=-])+)"
 )
 _PYTHON: Final = re.compile(
-    r"(?P<root>/[^\s\"':,;]*?)(?P<rest>/(?:lib(?:64)?/python3\.\d+|bin/(?:python|pip|ray|vllm|uv|torchrun|crashcart)))(?=[\w./]|$|[\s\"'])"
+    r"(?P<root>/[^\s\"':,;]*?)(?P<rest>/(?:lib(?:64)?/python3\.\d+|bin/(?:python|pip|ray|vllm|uv|torchrun|crashcart)|(?:bin|lib)(?=…)))(?=[\w./…]|$|[\s\"'])"
 )
+"""An environment, also where a merged stack has cut the name of its interpreter short."""
 _LOOPBACK: Final = frozenset({"127.0.0.1", "0.0.0.0", "::1", "::", "255.255.255.255", "255.255.255.0"})  # noqa: S104
 _NOBODY: Final = frozenset(
     {"root", "nobody", "user", "users", "daemon", "www-data", "ubuntu", "shared", "git", "username", "none"}

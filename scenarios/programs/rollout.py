@@ -277,11 +277,12 @@ def run(settings: dict[str, str]) -> None:
     try:
         with child.phase("servers_start"):
             manager.start()
+            invariant = spawned.calls["invariant"]()
     except ray.exceptions.RayError as error:
         child.observe_error("start_failed", error)
     else:
-        for facts, invariant in zip(manager.facts(), spawned.calls["invariant"](), strict=True):
-            child.mark("server_ready", **facts, invariant="on" if invariant else "off")
+        for facts, mode in zip(manager.facts(), invariant, strict=True):
+            child.mark("server_ready", **facts, invariant="on" if mode else "off")
         asyncio.run(run_cell(Cell(settings, manager), held))
     observe_call(spawned)
     try:

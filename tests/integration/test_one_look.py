@@ -1,8 +1,8 @@
 """One look is one moment: what was seen once only does not stand still, and who is awake waits for others in the next.
 
-An engine in a Ray actor that had computed for 19 s was called a hang, as nothing moved in what the program waited for:
-at that look the engine was not among it. The main thread of a Ray actor is woken 300 times a second, and a thread that
-is awake waits for nobody.
+An engine in a Ray actor that had computed for 19 s was called a hang, as nothing moved in the processes that the
+program was seen to wait for: it was not among them. Most likely a thread was awake at that look, and waited for nobody:
+the main thread of a Ray actor is woken 300 times a second.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from harness.supervise.waits import read_graph
 WAITER = """
 import subprocess, sys
 print("ready", flush=True)
-command = sys.stdin.readline().strip()
-child = subprocess.Popen([sys.executable, "-c", command])
+child = subprocess.Popen([sys.executable, "-c", sys.stdin.read(int(sys.stdin.readline()))], stdout=subprocess.PIPE)
+child.stdout.readline()
 print(child.pid, flush=True)
 child.wait()
 """
-COMPUTES = "while True: open('/dev/null').close()"
+COMPUTES = "print(flush=True)\nwhile True: open('/dev/zero', 'rb').read(4096)"
+SLEEPS = "import time; print(flush=True); time.sleep(600)"
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def suspicions(waiter: subprocess.Popen[str], command: str, *later_s: float) -> 
     found = detector._look(running, begin)
     assert waiter.stdin is not None
     assert waiter.stdout is not None
-    waiter.stdin.write(f"{command}\n")
+    waiter.stdin.write(f"{len(command)}\n{command}")
     waiter.stdin.flush()
     running[key_of(int(waiter.stdout.readline()))] = "other"
     for seconds in later_s:
@@ -78,15 +79,16 @@ def test_one_that_was_born_between_two_looks_has_not_stood_still(waiter: subproc
 
 
 def test_one_that_has_not_moved_from_one_look_to_the_next_is_suspected(waiter: subprocess.Popen[str]) -> None:
-    (found,) = suspicions(waiter, "import time; time.sleep(600)", 20, 40)
+    (found,) = suspicions(waiter, SLEEPS, 20, 40)
     assert found.waiter == key_of(waiter.pid)
     assert found.suspicion == "waiting_for_peer"
 
 
-def test_one_that_is_awake_at_a_look_has_not_stopped_waiting(
-    waiter: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("looks_s", "found"), [((10, 20), 0), ((10, 20, 30), 1)], ids=["one look", "two looks"])
+def test_who_waits_for_nobody_at_one_look_has_not_stopped_waiting(
+    waiter: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch, looks_s: tuple[int, ...], found: int
 ) -> None:
-    """At the last look nobody is seen to wait for anybody."""
+    """From the third look on nobody is seen to wait for anybody; what was waited for long ago does not count."""
     looks = 0
 
     def seen(running: dict[ProcessKey, str]) -> Graph:
@@ -96,8 +98,8 @@ def test_one_that_is_awake_at_a_look_has_not_stopped_waiting(
         return graph if looks < 3 else Graph(nodes=tuple(replace(node, wakers=()) for node in graph.nodes))
 
     monkeypatch.setattr(hang, "read_graph", seen)
-    assert suspicions(waiter, COMPUTES, 10, 20) == []
-    assert looks == 3
+    assert len(suspicions(waiter, COMPUTES, *looks_s)) == found
+    assert looks == 1 + len(looks_s)
 
 
 def test_what_a_process_waits_for_is_seen_while_its_main_thread_is_awake() -> None:

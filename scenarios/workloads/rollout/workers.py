@@ -35,10 +35,12 @@ class RolloutWorker:
         return os.getpid()
 
     def invariant(self) -> int:
-        """Return 1 where this process computes so that a batch does not change a request's sums."""
-        from vllm import envs
-
-        return int(getattr(envs, "VLLM_BATCH_INVARIANT", False))
+        """Return 1 where vLLM has put other operations in the place of those whose sums depend on the batch."""
+        try:
+            from vllm.model_executor.layers import batch_invariant
+        except ImportError:  # builds for CPUs are without it
+            return 0
+        return int(batch_invariant._batch_invariant_MODE)  # noqa: SLF001 - what is in effect, not what was asked for
 
 
 class WorkerGroup:

@@ -38,6 +38,7 @@ def redacted(*texts: str, names: Names | None = None) -> list[str]:
         ("WARNING host = db01.corp[4711] is slow", "db01"),
         ("mail carol.smith@acme.io about it", "carol"),
         ("/mnt/lake/secret-project/ckpt/model.safetensors", "secret-project"),
+        ("worker pid 7 /opt/secret/.venv/bin…ograms.rollout", "secret"),
         ("/data1/customers/acme/prompts.jsonl", "acme"),
         ("uid=1000(dorothy) gid=1000(dorothy)", "dorothy"),
         ("ip-10-2-3-4.ec2.internal joined", "10-2-3-4"),
@@ -53,6 +54,12 @@ def test_the_same_thing_has_the_same_name_in_every_text() -> None:
     host, user = (word.partition("=")[2] for word in first.split())
     assert second == f"{host}: {user} logged in\n"
     assert host.startswith("host-")
+
+
+def test_an_environment_has_its_name_where_it_is_cut_short() -> None:
+    """As merged stacks show their processes."""
+    whole, cut = redacted("/opt/secret/.venv/bin/python3 -m x", "/opt/secret/.venv/bin…programs.x")
+    assert (whole, cut) == ("/env-1/bin/python3 -m x", "/env-1/bin…programs.x")
 
 
 def test_the_map_is_private_and_serves_the_next_bundle(tmp_path: Path) -> None:
