@@ -75,10 +75,13 @@ class FlightRecorders:
             version = (stat.st_size, stat.st_mtime_ns)
             if stat.st_mtime_ns < self._ordered_ns or version == order.version:
                 return False
-            order.data = dump.read_bytes()
+            data = dump.read_bytes()
         except OSError:
             return False  # not there yet
         order.version = version
+        if order.wrong and data == order.data:
+            return False  # it had been written between that look and its reading
+        order.data = data
         try:
             self._dumps[order.recorder.rank] = load(order.data)
         except ValueError as error:

@@ -137,3 +137,34 @@ def test_a_pipe_that_nobody_reads_is_an_error(start: Start, tmp_path: Path) -> N
     process.wait()
     with pytest.raises(OSError, match="No such device or address"):
         order_dump(recorder)
+
+
+def test_a_dump_that_is_written_between_a_look_and_its_reading_is_unpickled_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look sees an empty file, the reading a whole one; the next look sees that one."""
+    dump, data = tmp_path / "dump_0", pickle.dumps({"entries": [None]})
+    recorder = Recorder(pid=os.getpid(), rank="0", pipe=tmp_path / "order_0.pipe", dump=dump)
+    monkeypatch.setattr(flight, "find_recorders", lambda _: [recorder])
+    monkeypatch.setattr(flight, "order_dump", lambda _: None)
+    whole: list[bytes] = []
+
+    def counted(read: bytes) -> dict[str, Any]:
+        whole.append(read)
+        return load(read)
+
+    monkeypatch.setattr(flight, "load", counted)
+    recorders = flight.FlightRecorders([os.getpid()], tmp_path, lambda _: None)
+    time.sleep(0.02)  # files have the time of the kernel's last tick
+    dump.write_bytes(b"")
+    real = Path.read_bytes
+
+    def written_meanwhile(path: Path) -> bytes:
+        path.write_bytes(data)
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", written_meanwhile)
+    assert not recorders.advance()
+    monkeypatch.setattr(Path, "read_bytes", real)
+    assert not recorders.advance()
+    assert whole == [data]
