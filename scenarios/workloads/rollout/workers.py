@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Self
 
 import ray
@@ -52,14 +53,13 @@ class WorkerGroup:
     def __init__(self, names: Sequence[str], handles: Sequence[Any]) -> None:
         self.names = tuple(names)
         self.handles = list(handles)
-        self.calls: dict[str, Callable[[], list[int]]] = {"ping": self._ping, "invariant": self._invariant}
+        self.calls: dict[str, Callable[[], list[int]]] = {
+            name: partial(self._ask, name) for name in ("ping", "invariant")
+        }
 
-    def _ping(self) -> list[int]:
-        found: list[int] = ray.get([handle.ping.remote() for handle in self.handles], timeout=ANSWER_S)
-        return found
-
-    def _invariant(self) -> list[int]:
-        found: list[int] = ray.get([handle.invariant.remote() for handle in self.handles], timeout=ANSWER_S)
+    def _ask(self, method: str) -> list[int]:
+        asked = [getattr(handle, method).remote() for handle in self.handles]
+        found: list[int] = ray.get(asked, timeout=ANSWER_S)
         return found
 
     @classmethod
